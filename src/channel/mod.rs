@@ -1,0 +1,286 @@
+//! One channel: what a client has in flight on it, decided without I/O.
+//!
+//! ```text
+//!            channel.open                     channel.close-ok
+//!   (none) ───────────────▶ Open ──refusal──▶ Closing ───────────▶ (none)
+//!                            │  ▲                  every other frame is discarded
+//!     basic.publish, header, │  │ body complete
+//!                            ▼  │
+//!                         Assembly
+//! ```
+//!
+//! A channel numbers deliveries and remembers which are unacked ([`unacked`](Unacked)), numbers publishes and
+//! knows which are safe ([`Confirms`]), puts published content together from its frames ([`Assembly`]), and keeps
+//! its consumers. It knows nothing of queues but their ids, of sockets, of other channels or of other cores'
+//! state: the owner of a queue is only a number here, by which settles find their way.
+
+mod assembly;
+mod confirms;
+mod consumers;
+mod route_cache;
+
+pub use assembly::{Assembly, AssemblyError, PublishTarget};
+pub use confirms::{ConfirmFrames, Confirms};
+pub use consumers::{ChannelConsumer, Consumers};
+pub use route_cache::{Destination, RouteCache};
+
+use crate::model::{
+    ChannelNumber, DeliveryTag, OrderedSlots, QueueId, QueueSequence, Refusal, ReplyCode, ShardId,
+    ShortString,
+};
+
+/// Where a delivered message came from, kept until it is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unacked {
+    /// Its queue.
+    pub queue: QueueId,
+    /// The core that owns the queue.
+    pub owner: ShardId,
+    /// Slot in the owner's table of queues; a hint, checked against `queue` by the owner.
+    pub queue_slot: u32,
+    /// Its place in the queue.
+    pub sequence: QueueSequence,
+}
+
+/// Whether the channel takes part in the conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelState {
+    /// Methods are carried out.
+    Open,
+    /// The server sent channel.close; all but close and close-ok is discarded (AMQP 0-9-1 §1.5.2.5).
+    Closing,
+}
+
+/// One channel of a connection.
+pub struct Channel {
+    number: ChannelNumber,
+    state: ChannelState,
+    /// The publish being put together, and the last one seen.
+    pub assembly: Assembly,
+    /// Where the last publish of this channel went.
+    pub route: RouteCache,
+    /// Publisher confirms, once confirm.select was seen.
+    pub confirms: Option<Confirms>,
+    /// The channel's consumers.
+    pub consumers: Consumers,
+    /// Name of the queue last declared here, which an empty queue name stands for.
+    pub last_queue: Option<ShortString>,
+    /// Prefetch that consumers made from now on get, 0 for none (basic.qos with global=false).
+    pub consumer_prefetch: u16,
+    /// Most unacked deliveries over all consumers of the channel, 0 for none (basic.qos with global=true).
+    pub channel_prefetch: u16,
+    /// Whether its consumers are paused because it holds as many unacked deliveries as it may.
+    pub is_paused: bool,
+    unacked: OrderedSlots<Unacked>,
+    delivered: u64,
+}
+
+impl Channel {
+    /// A channel just opened.
+    pub fn new(number: ChannelNumber) -> Self {
+        Self {
+            number,
+            state: ChannelState::Open,
+            assembly: Assembly::default(),
+            route: RouteCache::default(),
+            confirms: None,
+            consumers: Consumers::default(),
+            last_queue: None,
+            consumer_prefetch: 0,
+            channel_prefetch: 0,
+            is_paused: false,
+            unacked: OrderedSlots::default(),
+            delivered: 0,
+        }
+    }
+
+    /// Its number on the connection.
+    pub fn number(&self) -> ChannelNumber {
+        self.number
+    }
+
+    /// Its state.
+    pub fn state(&self) -> ChannelState {
+        self.state
+    }
+
+    /// The server has sent channel.close.
+    pub fn begin_closing(&mut self) {
+        self.state = ChannelState::Closing;
+        self.assembly.abandon();
+    }
+
+    /// The tag of a delivery that needs no acknowledgement.
+    #[inline]
+    pub fn deliver_settled(&mut self) -> DeliveryTag {
+        self.delivered += 1;
+        DeliveryTag(self.delivered)
+    }
+
+    /// Takes `count` tags for deliveries that need no acknowledgement; returns the first.
+    #[inline]
+    pub fn deliver_settled_run(&mut self, count: u32) -> DeliveryTag {
+        let first = self.delivered + 1;
+        self.delivered += u64::from(count);
+        DeliveryTag(first)
+    }
+
+    /// The tag of a delivery that the client must settle.
+    #[inline]
+    pub fn deliver_unacked(&mut self, message: Unacked) -> DeliveryTag {
+        self.delivered += 1;
+        self.unacked.insert(self.delivered, message);
+        DeliveryTag(self.delivered)
+    }
+
+    /// Deliveries not settled yet.
+    pub fn unacked_count(&self) -> usize {
+        self.unacked.len()
+    }
+
+    /// Whether the channel's own prefetch leaves no room for another delivery.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.channel_prefetch != 0 && self.unacked.len() >= usize::from(self.channel_prefetch)
+    }
+
+    /// Takes the deliveries that a settle with `tag` and `multiple` names, in the order of their tags.
+    ///
+    /// Tag 0 with `multiple` names all, and none is no error (AMQP 0-9-1 §1.8.3.13).
+    ///
+    /// # Errors
+    /// 406 `unknown delivery tag N` when `tag` is not unacked, even if lower ones are.
+    pub fn settle(
+        &mut self,
+        tag: DeliveryTag,
+        multiple: bool,
+        settled: &mut Vec<Unacked>,
+    ) -> Result<(), Refusal> {
+        if multiple && tag.0 == 0 {
+            self.unacked
+                .drain_up_to(u64::MAX, |_, message| settled.push(message));
+            return Ok(());
+        }
+        if multiple && self.unacked.contains(tag.0) {
+            self.unacked
+                .drain_up_to(tag.0, |_, message| settled.push(message));
+            return Ok(());
+        }
+        match self.unacked.remove(tag.0) {
+            Some(message) => {
+                settled.push(message);
+                Ok(())
+            }
+            None => Err(Refusal::new(
+                ReplyCode::PreconditionFailed,
+                format!("unknown delivery tag {tag}"),
+            )),
+        }
+    }
+
+    /// Takes every unacked delivery, in the order of their tags: the channel closes, or recovers.
+    pub fn settle_all(&mut self, settled: &mut Vec<Unacked>) {
+        self.unacked
+            .drain_up_to(u64::MAX, |_, message| settled.push(message));
+    }
+
+    /// The queue that `name` means here: itself, or the last declared one when it is empty.
+    ///
+    /// # Errors
+    /// 404 `no previously declared queue`.
+    pub fn queue_named(&self, name: &[u8]) -> Result<ShortString, Refusal> {
+        if name.is_empty() {
+            let none = || Refusal::new(ReplyCode::NotFound, "no previously declared queue");
+            return self.last_queue.clone().ok_or_else(none);
+        }
+        Ok(ShortString::new(name).expect("the decoder bounds a shortstr to 255 bytes"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(sequence: u64) -> Unacked {
+        Unacked {
+            queue: QueueId(1),
+            owner: ShardId(0),
+            queue_slot: 0,
+            sequence: QueueSequence(sequence),
+        }
+    }
+
+    fn channel_with_unacked(count: u64) -> Channel {
+        let mut channel = Channel::new(ChannelNumber(1));
+        for sequence in 1..=count {
+            assert_eq!(channel.deliver_unacked(message(sequence)), DeliveryTag(sequence));
+        }
+        channel
+    }
+
+    #[test]
+    fn a_multiple_settle_takes_all_up_to_its_tag_in_order() {
+        let mut channel = channel_with_unacked(5);
+        let mut settled = Vec::new();
+        channel
+            .settle(DeliveryTag(2), false, &mut settled)
+            .expect("tag 2 is unacked");
+        channel
+            .settle(DeliveryTag(4), true, &mut settled)
+            .expect("tag 4 is unacked");
+        assert_eq!(settled, [message(2), message(1), message(3), message(4)]);
+        assert_eq!(channel.unacked_count(), 1);
+    }
+
+    #[test]
+    fn an_unknown_tag_is_refused_with_rabbitmqs_text() {
+        let mut channel = channel_with_unacked(1);
+        channel
+            .settle(DeliveryTag(1), false, &mut Vec::new())
+            .expect("tag 1 is unacked");
+        for multiple in [false, true] {
+            let refusal = channel
+                .settle(DeliveryTag(1), multiple, &mut Vec::new())
+                .expect_err("settled before");
+            assert_eq!(
+                refusal.reply_text(),
+                "PRECONDITION_FAILED - unknown delivery tag 1"
+            );
+        }
+    }
+
+    #[test]
+    fn tag_zero_names_all_only_with_multiple() {
+        let mut channel = channel_with_unacked(3);
+        let mut settled = Vec::new();
+        channel
+            .settle(DeliveryTag(0), true, &mut settled)
+            .expect("zero means all");
+        assert_eq!(settled.len(), 3);
+        channel
+            .settle(DeliveryTag(0), true, &mut settled)
+            .expect("none outstanding is no error");
+        assert!(channel.settle(DeliveryTag(0), false, &mut settled).is_err());
+    }
+
+    #[test]
+    fn tags_are_shared_by_deliveries_with_and_without_acknowledgement() {
+        let mut channel = channel_with_unacked(1);
+        assert_eq!(channel.deliver_settled(), DeliveryTag(2));
+        assert_eq!(channel.deliver_settled_run(3), DeliveryTag(3));
+        assert_eq!(channel.deliver_unacked(message(9)), DeliveryTag(6));
+        assert!(channel.settle(DeliveryTag(2), false, &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn an_empty_queue_name_means_the_last_declared_one() {
+        let mut channel = Channel::new(ChannelNumber(1));
+        assert_eq!(
+            channel.queue_named(b"").expect_err("none yet").explanation,
+            "no previously declared queue"
+        );
+        channel.last_queue = Some("q".into());
+        assert_eq!(channel.queue_named(b"").expect("declared"), "q".into());
+        assert_eq!(channel.queue_named(b"other").expect("named"), "other".into());
+    }
+}
