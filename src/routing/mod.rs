@@ -1,0 +1,216 @@
+//! Routing: (exchange, routing key, headers) → queues. One file an exchange type.
+//!
+//! ```text
+//!  publish ─▶ exchange ──matches──▶ queues ───────────────▶ Routed: each queue once, in order of ids
+//!                 │  └─matches──▶ exchanges, each walked once ──▲
+//!                 └─matches nothing──▶ its alternate exchange ──┘
+//! ```
+//!
+//! A message walks from the exchange it was published to along exchange-to-exchange bindings; loops end because an
+//! exchange is walked once. An exchange that matches nothing of its own, wherever on the walk, passes the message to
+//! its alternate exchange; one that does not exist is passed over, and so is the default exchange there, which has
+//! no bindings in RabbitMQ either.
+//!
+//! The `Router` keeps tables of its own, fed with the same changes as the topology, so that a route looks at the
+//! topology only for the default exchange, where the routing key names the queue. The folder knows nothing of
+//! consumers, owners and messages: it is given bytes and gives back ids. A returned id may be of a queue that is just
+//! gone; whoever delivers drops that.
+
+mod direct;
+mod fanout;
+mod headers;
+mod targets;
+#[cfg(test)]
+mod tests;
+mod topic;
+mod vhost_routes;
+
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
+
+use crate::model::{FieldTableRef, QueueId, Refusal, ReplyCode, ShortString};
+use crate::topology::refusal::{Entity, not_found};
+use crate::topology::{Binding, Change, DEFAULT_VHOST, Topology};
+
+use targets::{ExchangeSlot, Target};
+use topic::TopicScratch;
+use vhost_routes::VhostRoutes;
+
+/// The routing tables of one core.
+#[derive(Clone, Debug)]
+pub struct Router {
+    vhosts: HashMap<ShortString, VhostRoutes, FixedState>,
+}
+
+/// Why a publish cannot be routed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteError {
+    /// There is no such exchange.
+    NoExchange,
+    /// The exchange takes messages from other exchanges only.
+    Internal,
+}
+
+/// The queues that a message goes to, and the memory to find them; one value serves all messages of a core.
+#[derive(Clone, Debug, Default)]
+pub struct Routed {
+    /// The queues, each once, in ascending order of ids.
+    pub queues: Vec<QueueId>,
+    /// Exchanges that the walk has entered, ascending.
+    seen: Vec<ExchangeSlot>,
+    /// Exchanges entered and not yet looked into.
+    ahead: Vec<ExchangeSlot>,
+    /// Matches of the exchange that is looked into.
+    matches: usize,
+    topic: TopicScratch,
+}
+
+impl Default for Router {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Router {
+    /// The tables that belong to `Topology::new()`.
+    pub fn new() -> Self {
+        Self::with_hash_seed(0)
+    }
+
+    /// The same, with a seed for the hash of names and routing keys, so that clients cannot choose ones that collide.
+    pub fn with_hash_seed(seed: u64) -> Self {
+        let hash = FixedState::with_seed(seed);
+        let mut vhosts = HashMap::with_hasher(hash.clone());
+        vhosts.insert(ShortString::from(DEFAULT_VHOST), VhostRoutes::new(&hash));
+        Self { vhosts }
+    }
+
+    /// Takes over `change`. It may come before or after `Topology::apply` of the same change, since nothing is asked
+    /// of the topology; a core applies both before it routes again. A change that does not fit is passed over.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::VhostDeclared { name } => {
+                let hash = self.vhosts.hasher().clone();
+                self.vhosts
+                    .entry(name.clone())
+                    .or_insert_with(|| VhostRoutes::new(&hash));
+            }
+            Change::VhostDeleted { name } => {
+                self.vhosts.remove(name);
+            }
+            Change::ExchangeDeclared { vhost, exchange } => {
+                if let Some(routes) = self.vhosts.get_mut(vhost) {
+                    routes.declare(exchange);
+                }
+            }
+            Change::ExchangeDeleted { vhost, name } => {
+                if let Some(routes) = self.vhosts.get_mut(vhost) {
+                    routes.delete(name);
+                }
+            }
+            Change::Bound(binding) => self.change_bindings(binding, VhostRoutes::bind),
+            Change::Unbound(binding) => self.change_bindings(binding, VhostRoutes::unbind),
+            // Queues enter the tables by their bindings, which are unbound before a queue is deleted.
+            Change::QueueDeclared(_) | Change::QueueDeleted { .. } => {}
+        }
+    }
+
+    /// Finds the queues of a message published to `exchange` and puts them into `routed`; none found is no error.
+    /// `headers` are the message's, decoded only if a headers exchange is met.
+    #[inline]
+    pub fn route(
+        &self,
+        topology: &Topology,
+        vhost: &[u8],
+        exchange: &[u8],
+        routing_key: &[u8],
+        headers: Option<FieldTableRef<'_>>,
+        routed: &mut Routed,
+    ) -> Result<(), RouteError> {
+        self.route_keys(topology, vhost, exchange, &[routing_key], headers, routed)
+    }
+
+    /// The same with several routing keys, as a message with `CC` or `BCC` headers has: it goes where any of them
+    /// leads, and to an alternate exchange only when none leads anywhere.
+    pub fn route_keys(
+        &self,
+        topology: &Topology,
+        vhost: &[u8],
+        exchange: &[u8],
+        routing_keys: &[&[u8]],
+        headers: Option<FieldTableRef<'_>>,
+        routed: &mut Routed,
+    ) -> Result<(), RouteError> {
+        routed.queues.clear();
+        let routes = self.vhosts.get(vhost).ok_or(RouteError::NoExchange)?;
+        if exchange.is_empty() {
+            routed.queues.extend(
+                routing_keys
+                    .iter()
+                    .filter_map(|key| topology.queue_id(vhost, key)),
+            );
+        } else {
+            let slot = routes.slot_of(exchange).ok_or(RouteError::NoExchange)?;
+            if routes.is_internal(slot) {
+                return Err(RouteError::Internal);
+            }
+            routes.walk(slot, routing_keys, headers, routed);
+        }
+        if routed.queues.len() > 1 {
+            routed.queues.sort_unstable();
+            routed.queues.dedup();
+        }
+        Ok(())
+    }
+
+    /// Whether a message's headers can decide where it goes: a headers exchange can be reached. If not, a route may
+    /// be kept by (exchange, routing key) while the topology's epoch stays.
+    pub fn route_depends_on_headers(&self, vhost: &[u8], exchange: &[u8]) -> bool {
+        let found = self
+            .vhosts
+            .get(vhost)
+            .and_then(|routes| Some((routes, routes.slot_of(exchange)?)));
+        found.is_some_and(|(routes, slot)| routes.reaches_headers_exchange(slot))
+    }
+
+    fn change_bindings(&mut self, binding: &Binding, change: fn(&mut VhostRoutes, &Binding)) {
+        if let Some(routes) = self.vhosts.get_mut(&binding.vhost) {
+            change(routes, binding);
+        }
+    }
+}
+
+impl RouteError {
+    /// What a publish to `exchange` is refused with: 404 or 403, RabbitMQ's texts.
+    pub fn refusal(self, vhost: &[u8], exchange: &[u8]) -> Refusal {
+        let entity = Entity::exchange(vhost, exchange);
+        match self {
+            RouteError::NoExchange => not_found(entity),
+            RouteError::Internal => {
+                let text = format!("cannot publish to internal {entity}");
+                Refusal::new(ReplyCode::AccessRefused, text)
+            }
+        }
+    }
+}
+
+impl Routed {
+    /// Takes a match of the exchange that is looked into.
+    #[inline]
+    fn reach(&mut self, target: Target) {
+        self.matches += 1;
+        match target {
+            Target::Queue(queue) => self.queues.push(queue),
+            Target::Exchange(exchange) => self.enter(exchange),
+        }
+    }
+
+    /// Puts an exchange on the walk, unless it was there before.
+    fn enter(&mut self, exchange: ExchangeSlot) {
+        if let Err(at) = self.seen.binary_search(&exchange) {
+            self.seen.insert(at, exchange);
+            self.ahead.push(exchange);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Bindings: queue.bind and exchange.bind, and how they are undone (AMQP 0-9-1 §1.7.2.3; RabbitMQ's exchange.bind).
+
+use crate::model::{ConnectionId, FieldTable, FieldTableRef, QueueId, Refusal, ReplyCode, ShortString};
+
+use super::arguments::in_key_order;
+use super::cascade::Cascade;
+use super::erlang_term::{binary, term};
+use super::exchange::check_not_default;
+use super::refusal::{Entity, no_vhost, not_found};
+use super::vhost::Vhost;
+use super::{Change, Exchange, ExchangeKind, QueueDefinition, Topology, short};
+
+/// What a binding leads to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Destination {
+    /// A queue's incarnation; its name is asked of the topology.
+    Queue(QueueId),
+    /// An exchange of the same vhost.
+    Exchange(ShortString),
+}
+
+/// A binding. All its fields together are its identity: bound twice it is one, with other arguments it is another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// The vhost of both ends.
+    pub vhost: ShortString,
+    /// The exchange it leaves, never the default exchange.
+    pub source: ShortString,
+    /// Where it leads.
+    pub destination: Destination,
+    /// The routing key, for a topic exchange a pattern.
+    pub routing_key: ShortString,
+    /// The arguments, in order of their keys.
+    pub arguments: FieldTable,
+}
+
+impl Topology {
+    /// What a queue.bind changes; nothing when it is bound so already.
+    ///
+    /// Refused with 403 (default exchange), 404 (exchange, queue), 405 (another connection's queue), 406 (a headers
+    /// exchange's `x-match`), 530 (vhost).
+    pub fn decide_queue_bind(
+        &self,
+        vhost: &[u8],
+        queue: &[u8],
+        exchange: &[u8],
+        routing_key: &[u8],
+        arguments: FieldTableRef<'_>,
+        connection: ConnectionId,
+    ) -> Result<Vec<Change>, Refusal> {
+        check_not_default(exchange)?;
+        let home = self.vhost(vhost).ok_or_else(|| no_vhost(vhost))?;
+        let source = existing_exchange(home, exchange)?;
+        let queue = self
+            .queue(vhost, queue)
+            .ok_or_else(|| not_found(Entity::queue(vhost, queue)))?;
+        check_binding_arguments(source, arguments)?;
+        queue.check_access(connection)?;
+        bind(
+            home,
+            new_binding(home, source, Destination::Queue(queue.id), routing_key, arguments)?,
+        )
+    }
+
+    /// What a queue.unbind changes: the binding, and auto-delete exchanges that fall with it. Nothing when there is
+    /// no such binding, whatever of it is missing.
+    ///
+    /// Refused with 403 (default exchange), 405 (another connection's queue).
+    pub fn decide_queue_unbind(
+        &self,
+        vhost: &[u8],
+        queue: &[u8],
+        exchange: &[u8],
+        routing_key: &[u8],
+        arguments: FieldTableRef<'_>,
+        connection: ConnectionId,
+    ) -> Result<Vec<Change>, Refusal> {
+        check_not_default(exchange)?;
+        let Some(home) = self.vhost(vhost) else {
+            return Ok(Vec::new());
+        };
+        let Some(source) = home.exchanges.get(exchange) else {
+            return Ok(Vec::new());
+        };
+        let Some(queue) = self.queue(vhost, queue) else {
+            return Ok(Vec::new());
+        };
+        let binding = new_binding(home, source, Destination::Queue(queue.id), routing_key, arguments)?;
+        let changes = unbind(home, binding);
+        if !changes.is_empty() {
+            queue.check_access(connection)?;
+        }
+        Ok(changes)
+    }
+
+    /// What an exchange.bind changes; nothing when it is bound so already. An exchange may be bound to itself.
+    ///
+    /// Refused with 403 (default exchange at either end), 404 (source, then destination), 406 (`x-match`), 530.
+    pub fn decide_exchange_bind(
+        &self,
+        vhost: &[u8],
+        destination: &[u8],
+        source: &[u8],
+        routing_key: &[u8],
+        arguments: FieldTableRef<'_>,
+    ) -> Result<Vec<Change>, Refusal> {
+        check_not_default(destination)?;
+        check_not_default(source)?;
+        let home = self.vhost(vhost).ok_or_else(|| no_vhost(vhost))?;
+        let source = existing_exchange(home, source)?;
+        let destination = Destination::Exchange(existing_exchange(home, destination)?.name.clone());
+        check_binding_arguments(source, arguments)?;
+        bind(
+            home,
+            new_binding(home, source, destination, routing_key, arguments)?,
+        )
+    }
+
+    /// What an exchange.unbind changes: the binding, and auto-delete exchanges that fall with it. Nothing when there
+    /// is no such binding.
+    ///
+    /// Refused with 403 (default exchange at either end).
+    pub fn decide_exchange_unbind(
+        &self,
+        vhost: &[u8],
+        destination: &[u8],
+        source: &[u8],
+        routing_key: &[u8],
+        arguments: FieldTableRef<'_>,
+    ) -> Result<Vec<Change>, Refusal> {
+        check_not_default(destination)?;
+        check_not_default(source)?;
+        let Some(home) = self.vhost(vhost) else {
+            return Ok(Vec::new());
+        };
+        let Some(source) = home.exchanges.get(source) else {
+            return Ok(Vec::new());
+        };
+        let destination = Destination::Exchange(short(destination)?);
+        Ok(unbind(
+            home,
+            new_binding(home, source, destination, routing_key, arguments)?,
+        ))
+    }
+
+    /// The changes by which a queue goes: its bindings, auto-delete exchanges that fall with them, the queue itself
+    /// last. Empty for an id that is gone. Whether the queue may go, its owner has judged.
+    pub fn queue_deletion_changes(&self, id: QueueId) -> Vec<Change> {
+        let queue: Option<&QueueDefinition> = self.queue_by_id(id);
+        let vhost = queue.and_then(|queue| self.vhost(queue.vhost.as_bytes()));
+        match (queue, vhost) {
+            (Some(queue), Some(vhost)) => Cascade::new(vhost).deleting_queue(queue),
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn existing_exchange<'a>(vhost: &'a Vhost, name: &[u8]) -> Result<&'a Exchange, Refusal> {
+    let found = vhost.exchanges.get(name);
+    found.ok_or_else(|| not_found(Entity::exchange(vhost.name.as_bytes(), name)))
+}
+
+fn new_binding(
+    vhost: &Vhost,
+    source: &Exchange,
+    destination: Destination,
+    routing_key: &[u8],
+    arguments: FieldTableRef<'_>,
+) -> Result<Binding, Refusal> {
+    let (routing_key, arguments) = (short(routing_key)?, in_key_order(arguments));
+    Ok(Binding {
+        vhost: vhost.name.clone(),
+        source: source.name.clone(),
+        destination,
+        routing_key,
+        arguments,
+    })
+}
+
+fn bind(vhost: &Vhost, binding: Binding) -> Result<Vec<Change>, Refusal> {
+    match vhost.bindings.get(binding.clone()) {
+        Some(_) => Ok(Vec::new()),
+        None => Ok(vec![Change::Bound(binding)]),
+    }
+}
+
+fn unbind(vhost: &Vhost, binding: Binding) -> Vec<Change> {
+    match vhost.bindings.get(binding) {
+        Some(binding) => Cascade::new(vhost).unbinding(binding),
+        None => Vec::new(),
+    }
+}
+
+/// 406 when a headers exchange would not know how to match by these arguments.
+fn check_binding_arguments(source: &Exchange, arguments: FieldTableRef<'_>) -> Result<(), Refusal> {
+    if source.kind != ExchangeKind::Headers {
+        return Ok(());
+    }
+    let Some(value) = arguments.get(b"x-match") else {
+        return Ok(());
+    };
+    let text = match value.as_string() {
+        Some(b"all" | b"any" | b"all-with-x" | b"any-with-x") => return Ok(()),
+        Some(other) => {
+            let found = binary(other);
+            format!("Invalid x-match field value {found}; expected all, any, all-with-x, or any-with-x")
+        }
+        None => {
+            let (kind, value) = (value.rabbit_type_name(), term(value));
+            format!("Invalid x-match field type {kind} (value {value}); expected longstr")
+        }
+    };
+    Err(Refusal::new(ReplyCode::PreconditionFailed, text))
+}

@@ -1,0 +1,458 @@
+//! `Change`: one step of what is declared, and its bytes in the log.
+//!
+//! ```text
+//!  0      1      2
+//!  ┌──────┬──────┬───────────┐      version 1
+//!  │ v u8 │ k u8 │ fields ...│      all numbers big-endian
+//!  └──────┴──────┴───────────┘
+//!   k                      fields
+//!   1  vhost declared      name
+//!   2  vhost deleted       name
+//!   3  exchange declared   vhost · name · type u8 · flags u8 · arguments
+//!   4  exchange deleted    vhost · name
+//!   5  queue declared      id u64 · vhost · name · vshard u16 · owner u16 · flags u8 · [connection] · arguments
+//!   6  queue deleted       id u64
+//!   7  bound               vhost · source · destination · routing key · arguments
+//!   8  unbound             as bound
+//!
+//!  name, vhost, source, routing key   length u8, bytes
+//!  arguments                          length u32, entries of a field table
+//!  type                               0 direct, 1 fanout, 2 topic, 3 headers
+//!  flags                              1 durable, 2 auto-delete, 4 internal (exchange) or exclusive (queue)
+//!  connection, if exclusive           shard u16 · slot u32 · generation u32
+//!  destination                        0 u8, queue id u64   or   1 u8, exchange's name
+//! ```
+//!
+//! The fields end with the bytes: a record that is longer or shorter than its fields is refused, as is any value
+//! not named above. The log's own checksum guards against torn and changed bytes.
+
+use thiserror::Error;
+
+use crate::model::field_table::FieldTableError;
+use crate::model::{ConnectionId, FieldTable, QueueId, ShardId, ShortString, VshardId};
+
+use super::{Binding, Destination, Exchange, ExchangeFlags, ExchangeKind, QueueDefinition, Topology};
+
+/// One change of what is declared, decided by the control shard and applied by every core in the same order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A vhost begins, with the predeclared exchanges.
+    VhostDeclared {
+        /// Its name.
+        name: ShortString,
+    },
+    /// A vhost ends, with everything in it.
+    VhostDeleted {
+        /// Its name.
+        name: ShortString,
+    },
+    /// An exchange begins.
+    ExchangeDeclared {
+        /// The vhost it lives in.
+        vhost: ShortString,
+        /// The exchange.
+        exchange: Exchange,
+    },
+    /// An exchange ends; its bindings were unbound before.
+    ExchangeDeleted {
+        /// The vhost it lived in.
+        vhost: ShortString,
+        /// Its name.
+        name: ShortString,
+    },
+    /// A queue begins.
+    QueueDeclared(QueueDefinition),
+    /// A queue ends; its bindings were unbound before.
+    QueueDeleted {
+        /// Its incarnation.
+        id: QueueId,
+    },
+    /// A binding begins.
+    Bound(Binding),
+    /// A binding ends.
+    Unbound(Binding),
+}
+
+/// Why bytes are not a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ChangeError {
+    /// The bytes end inside a field.
+    #[error("a change ends inside a field")]
+    Truncated,
+    /// Bytes are left behind the last field.
+    #[error("a change has {0} bytes behind its last field")]
+    TooLong(usize),
+    /// A version this program does not know.
+    #[error("a change of version {0}, but this program knows version 1")]
+    UnknownVersion(u8),
+    /// A field holds a value that the format does not name.
+    #[error("a change has {found} as {field}")]
+    UnknownValue {
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        found: u8,
+    },
+    /// The arguments are not a field table.
+    #[error("a change has arguments that are no table: {0}")]
+    Arguments(#[from] FieldTableError),
+}
+
+const VERSION: u8 = 1;
+
+const VHOST_DECLARED: u8 = 1;
+const VHOST_DELETED: u8 = 2;
+const EXCHANGE_DECLARED: u8 = 3;
+const EXCHANGE_DELETED: u8 = 4;
+const QUEUE_DECLARED: u8 = 5;
+const QUEUE_DELETED: u8 = 6;
+const BOUND: u8 = 7;
+const UNBOUND: u8 = 8;
+
+const DURABLE: u8 = 1;
+const AUTO_DELETE: u8 = 2;
+const INTERNAL_OR_EXCLUSIVE: u8 = 4;
+
+const TO_QUEUE: u8 = 0;
+const TO_EXCHANGE: u8 = 1;
+
+impl Change {
+    /// Whether the change must be logged, judged before it is applied to `topology`: what it concerns survives a
+    /// restart. A binding does when both its ends do.
+    pub fn is_durable(&self, topology: &Topology) -> bool {
+        match self {
+            Change::VhostDeclared { .. } | Change::VhostDeleted { .. } => true,
+            Change::ExchangeDeclared { exchange, .. } => exchange.durable,
+            Change::ExchangeDeleted { vhost, name } => is_durable_exchange(topology, vhost, name),
+            Change::QueueDeclared(queue) => queue.durable,
+            Change::QueueDeleted { id } => topology.queue_by_id(*id).is_some_and(|queue| queue.durable),
+            Change::Bound(binding) | Change::Unbound(binding) => is_durable_binding(topology, binding),
+        }
+    }
+
+    /// Appends the change's bytes, as drawn at the head of this file.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        match self {
+            Change::VhostDeclared { name } => put_named(out, VHOST_DECLARED, &[name]),
+            Change::VhostDeleted { name } => put_named(out, VHOST_DELETED, &[name]),
+            Change::ExchangeDeclared { vhost, exchange } => put_exchange(out, vhost, exchange),
+            Change::ExchangeDeleted { vhost, name } => put_named(out, EXCHANGE_DELETED, &[vhost, name]),
+            Change::QueueDeclared(queue) => put_queue(out, queue),
+            Change::QueueDeleted { id } => {
+                out.push(QUEUE_DELETED);
+                out.extend_from_slice(&id.0.to_be_bytes());
+            }
+            Change::Bound(binding) => put_binding(out, BOUND, binding),
+            Change::Unbound(binding) => put_binding(out, UNBOUND, binding),
+        }
+    }
+
+    /// The change of these bytes, which are to hold nothing else.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ChangeError> {
+        let mut fields = Fields(bytes);
+        match fields.byte()? {
+            VERSION => {}
+            unknown => return Err(ChangeError::UnknownVersion(unknown)),
+        }
+        let change = match fields.byte()? {
+            VHOST_DECLARED => Change::VhostDeclared { name: fields.name()? },
+            VHOST_DELETED => Change::VhostDeleted { name: fields.name()? },
+            EXCHANGE_DECLARED => Change::ExchangeDeclared {
+                vhost: fields.name()?,
+                exchange: fields.exchange()?,
+            },
+            EXCHANGE_DELETED => Change::ExchangeDeleted {
+                vhost: fields.name()?,
+                name: fields.name()?,
+            },
+            QUEUE_DECLARED => Change::QueueDeclared(fields.queue()?),
+            QUEUE_DELETED => Change::QueueDeleted {
+                id: QueueId(fields.u64()?),
+            },
+            BOUND => Change::Bound(fields.binding()?),
+            UNBOUND => Change::Unbound(fields.binding()?),
+            found => {
+                return Err(ChangeError::UnknownValue {
+                    field: "kind of change",
+                    found,
+                });
+            }
+        };
+        match fields.0.len() {
+            0 => Ok(change),
+            left => Err(ChangeError::TooLong(left)),
+        }
+    }
+}
+
+/// Whether both ends of `binding` are declared and survive a restart.
+pub(super) fn is_durable_binding(topology: &Topology, binding: &Binding) -> bool {
+    let destination = match &binding.destination {
+        Destination::Queue(id) => topology.queue_by_id(*id).is_some_and(|queue| queue.durable),
+        Destination::Exchange(name) => is_durable_exchange(topology, &binding.vhost, name),
+    };
+    destination && is_durable_exchange(topology, &binding.vhost, &binding.source)
+}
+
+fn is_durable_exchange(topology: &Topology, vhost: &ShortString, name: &ShortString) -> bool {
+    topology
+        .exchange(vhost.as_bytes(), name.as_bytes())
+        .is_some_and(|exchange| exchange.durable)
+}
+
+fn put_named(out: &mut Vec<u8>, kind: u8, names: &[&ShortString]) {
+    out.push(kind);
+    names.iter().for_each(|name| put_name(out, name));
+}
+
+fn put_exchange(out: &mut Vec<u8>, vhost: &ShortString, exchange: &Exchange) {
+    put_named(out, EXCHANGE_DECLARED, &[vhost, &exchange.name]);
+    out.push(match exchange.kind {
+        ExchangeKind::Direct => 0,
+        ExchangeKind::Fanout => 1,
+        ExchangeKind::Topic => 2,
+        ExchangeKind::Headers => 3,
+    });
+    put_flags(out, exchange.durable, exchange.auto_delete, exchange.internal);
+    put_table(out, &exchange.arguments);
+}
+
+fn put_queue(out: &mut Vec<u8>, queue: &QueueDefinition) {
+    out.push(QUEUE_DECLARED);
+    out.extend_from_slice(&queue.id.0.to_be_bytes());
+    put_name(out, &queue.vhost);
+    put_name(out, &queue.name);
+    out.extend_from_slice(&queue.vshard.0.to_be_bytes());
+    out.extend_from_slice(&queue.owner.0.to_be_bytes());
+    put_flags(out, queue.durable, queue.auto_delete, queue.exclusive.is_some());
+    if let Some(connection) = queue.exclusive {
+        out.extend_from_slice(&connection.shard.0.to_be_bytes());
+        out.extend_from_slice(&connection.slot.to_be_bytes());
+        out.extend_from_slice(&connection.generation.to_be_bytes());
+    }
+    put_table(out, &queue.arguments);
+}
+
+fn put_binding(out: &mut Vec<u8>, kind: u8, binding: &Binding) {
+    put_named(out, kind, &[&binding.vhost, &binding.source]);
+    match &binding.destination {
+        Destination::Queue(id) => {
+            out.push(TO_QUEUE);
+            out.extend_from_slice(&id.0.to_be_bytes());
+        }
+        Destination::Exchange(name) => {
+            out.push(TO_EXCHANGE);
+            put_name(out, name);
+        }
+    }
+    put_name(out, &binding.routing_key);
+    put_table(out, &binding.arguments);
+}
+
+fn put_name(out: &mut Vec<u8>, name: &ShortString) {
+    out.push(name.as_bytes().len() as u8);
+    out.extend_from_slice(name.as_bytes());
+}
+
+fn put_flags(out: &mut Vec<u8>, durable: bool, auto_delete: bool, third: bool) {
+    let flag = |set, flag| if set { flag } else { 0 };
+    out.push(flag(durable, DURABLE) | flag(auto_delete, AUTO_DELETE) | flag(third, INTERNAL_OR_EXCLUSIVE));
+}
+
+fn put_table(out: &mut Vec<u8>, table: &FieldTable) {
+    out.extend_from_slice(&(table.as_bytes().len() as u32).to_be_bytes());
+    out.extend_from_slice(table.as_bytes());
+}
+
+/// The bytes not yet read.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], ChangeError> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(ChangeError::Truncated)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], ChangeError> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(ChangeError::Truncated)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, ChangeError> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    fn u16(&mut self) -> Result<u16, ChangeError> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, ChangeError> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, ChangeError> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    fn name(&mut self) -> Result<ShortString, ChangeError> {
+        let length = usize::from(self.byte()?);
+        Ok(ShortString::new(self.take(length)?).expect("a length of one byte fits a shortstr"))
+    }
+
+    fn table(&mut self) -> Result<FieldTable, ChangeError> {
+        let length = self.u32()? as usize;
+        Ok(FieldTable::from_encoded(self.take(length)?.to_vec())?)
+    }
+
+    /// Durable, auto-delete, and the third flag.
+    fn flags(&mut self) -> Result<(bool, bool, bool), ChangeError> {
+        match self.byte()? {
+            flags @ 0..8 => Ok((
+                flags & DURABLE != 0,
+                flags & AUTO_DELETE != 0,
+                flags & INTERNAL_OR_EXCLUSIVE != 0,
+            )),
+            found => Err(ChangeError::UnknownValue {
+                field: "flags",
+                found,
+            }),
+        }
+    }
+
+    fn exchange(&mut self) -> Result<Exchange, ChangeError> {
+        let name = self.name()?;
+        let kind = match self.byte()? {
+            0 => ExchangeKind::Direct,
+            1 => ExchangeKind::Fanout,
+            2 => ExchangeKind::Topic,
+            3 => ExchangeKind::Headers,
+            found => {
+                return Err(ChangeError::UnknownValue {
+                    field: "type of exchange",
+                    found,
+                });
+            }
+        };
+        let (durable, auto_delete, internal) = self.flags()?;
+        Ok(Exchange::new(
+            name,
+            kind,
+            ExchangeFlags {
+                durable,
+                auto_delete,
+                internal,
+            },
+            self.table()?,
+        ))
+    }
+
+    fn queue(&mut self) -> Result<QueueDefinition, ChangeError> {
+        let (id, vhost, name) = (QueueId(self.u64()?), self.name()?, self.name()?);
+        let (vshard, owner) = (VshardId(self.u16()?), ShardId(self.u16()?));
+        let (durable, auto_delete, exclusive) = self.flags()?;
+        let exclusive = if exclusive { Some(self.connection()?) } else { None };
+        let arguments = self.table()?;
+        Ok(QueueDefinition {
+            id,
+            vhost,
+            name,
+            vshard,
+            owner,
+            durable,
+            exclusive,
+            auto_delete,
+            arguments,
+        })
+    }
+
+    fn connection(&mut self) -> Result<ConnectionId, ChangeError> {
+        Ok(ConnectionId {
+            shard: ShardId(self.u16()?),
+            slot: self.u32()?,
+            generation: self.u32()?,
+        })
+    }
+
+    fn binding(&mut self) -> Result<Binding, ChangeError> {
+        let (vhost, source) = (self.name()?, self.name()?);
+        let destination = match self.byte()? {
+            TO_QUEUE => Destination::Queue(QueueId(self.u64()?)),
+            TO_EXCHANGE => Destination::Exchange(self.name()?),
+            found => {
+                return Err(ChangeError::UnknownValue {
+                    field: "kind of destination",
+                    found,
+                });
+            }
+        };
+        Ok(Binding {
+            vhost,
+            source,
+            destination,
+            routing_key: self.name()?,
+            arguments: self.table()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::tests::any_change;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_change_decodes_to_what_was_encoded(change in any_change()) {
+            let mut bytes = Vec::new();
+            change.encode(&mut bytes);
+            prop_assert_eq!(Change::decode(&bytes), Ok(change));
+        }
+
+        #[test]
+        fn a_change_that_was_cut_or_lengthened_is_refused(change in any_change(), cut in any::<prop::sample::Index>()) {
+            let mut bytes = Vec::new();
+            change.encode(&mut bytes);
+            prop_assert!(Change::decode(&bytes[..cut.index(bytes.len())]).is_err());
+            bytes.push(0);
+            prop_assert_eq!(Change::decode(&bytes), Err(ChangeError::TooLong(1)));
+        }
+
+        #[test]
+        fn bytes_that_decode_are_what_their_change_encodes_to(
+            kind in 0u8..10,
+            bytes in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let bytes = [&[VERSION, kind], bytes.as_slice()].concat();
+            if let Ok(change) = Change::decode(&bytes) {
+                let mut again = Vec::new();
+                change.encode(&mut again);
+                prop_assert_eq!(again, bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn the_format_of_version_1_stays() {
+        let queue = QueueDefinition {
+            id: QueueId(258),
+            vhost: ShortString::from("/"),
+            name: ShortString::from("q"),
+            vshard: VshardId(3),
+            owner: ShardId(1),
+            durable: true,
+            exclusive: None,
+            auto_delete: true,
+            arguments: FieldTable::builder().boolean("x", true).build(),
+        };
+        let mut bytes = Vec::new();
+        Change::QueueDeclared(queue).encode(&mut bytes);
+        assert_eq!(
+            bytes,
+            b"\x01\x05\0\0\0\0\0\0\x01\x02\x01/\x01q\0\x03\0\x01\x03\0\0\0\x04\x01xt\x01"
+        );
+    }
+}
