@@ -1,0 +1,407 @@
+//! `Consumers`: who takes messages from a queue, whose turn it is, and how many unacked messages each holds.
+//!
+//! Everybody who consumes, and everybody else who holds unacked messages, is a holder in one table: a cancelled
+//! consumer and a channel that used `basic.get` stay there until their last message is settled. An unacked message
+//! names its holder by index, so settling it looks nothing up. Holders that can be served stand in `Turns`:
+//!
+//! ```text
+//!             add                        unacked = prefetch, or pause
+//!   (nobody) ─────► standing in Turns ◄──────────────────────────────► waiting
+//!                            │            settle, or resume               │
+//!                            └──────────────────┬─────────────────────────┘
+//!                                               ▼ remove
+//!   (nobody) ─ basic.get ─► only holds unacked messages ── the last is settled ──► (nobody)
+//! ```
+
+use super::turns::Turns;
+use crate::model::{ChannelNumber, ConnectionId, ConsumerId};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+/// A consumer, as basic.consume asks for it (AMQP 0-9-1 §1.8.3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Consumer {
+    /// Who it is; its number is above 0, which stands for basic.get.
+    pub id: ConsumerId,
+    /// Whether messages are settled by being sent.
+    pub no_ack: bool,
+    /// Unacked messages it may hold at a time, 0 for any number. Means nothing with `no_ack`.
+    pub prefetch_count: u16,
+    /// Whether it wants to be the queue's only consumer.
+    pub exclusive: bool,
+    /// The argument `x-priority`: higher is served first, 0 if absent.
+    pub priority: i32,
+}
+
+/// Why a consumer is not served for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// Its connection's output is full.
+    Output,
+    /// Its channel holds as many unacked messages as basic.qos allows the whole channel.
+    ChannelPrefetch,
+}
+
+/// What removing consumers did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// Consumers removed.
+    pub count: u32,
+    /// Whether some were removed and none is left, which ends an auto-delete queue.
+    pub was_last: bool,
+}
+
+/// Why a queue does not take a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConsumeRefused {
+    /// The queue has an exclusive consumer, or this one wants to be exclusive and the queue has another: 403
+    /// ACCESS_REFUSED, closing the channel (AMQP 0-9-1 §1.8.3.3, `exclusive`).
+    #[error("in exclusive use")]
+    InExclusiveUse,
+}
+
+/// A holder that was given its turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    pub(super) holder: u32,
+    pub(super) consumer: ConsumerId,
+    pub(super) needs_ack: bool,
+}
+
+/// A queue's holders.
+#[derive(Debug, Default)]
+pub(super) struct Consumers {
+    holders: Vec<Holder>,
+    /// Indexes of holders that are nobody.
+    free: Vec<u32>,
+    by_id: BTreeMap<ConsumerId, u32>,
+    turns: Turns,
+    consumer_count: u32,
+    has_exclusive: bool,
+    has_had_consumer: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Holder {
+    id: ConsumerId,
+    role: Role,
+    /// One bit for each `Pause`.
+    pauses: u8,
+    priority: i32,
+    unacked: u32,
+    /// Unacked messages at which it waits.
+    unacked_max: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// A consumer that acks.
+    NeedsAck,
+    /// A consumer whose messages are settled by being sent.
+    NoAck,
+    /// A consumer that was removed, or the gets of a channel: takes no turn.
+    OnlyHolds,
+    /// A free place in the table.
+    Nobody,
+}
+
+impl Consumers {
+    pub(super) fn count(&self) -> u32 {
+        self.consumer_count
+    }
+
+    pub(super) fn has_had_consumer(&self) -> bool {
+        self.has_had_consumer
+    }
+
+    /// All consumers, ascending by id.
+    pub(super) fn ids(&self) -> impl Iterator<Item = ConsumerId> {
+        self.by_id
+            .iter()
+            .filter(|&(_, &index)| self.holders[index as usize].is_consumer())
+            .map(|(id, _)| *id)
+    }
+
+    pub(super) fn add(&mut self, consumer: Consumer) -> Result<(), ConsumeRefused> {
+        assert!(consumer.id.number > 0, "number 0 stands for basic.get");
+        if self.has_exclusive || (consumer.exclusive && self.consumer_count > 0) {
+            return Err(ConsumeRefused::InExclusiveUse);
+        }
+        let index = self.occupy(Holder::consumer(&consumer));
+        self.consumer_count += 1;
+        self.has_exclusive = consumer.exclusive;
+        self.has_had_consumer = true;
+        self.turns.join(index, consumer.priority);
+        Ok(())
+    }
+
+    /// Removes the consumers among these ids.
+    pub(super) fn remove(&mut self, ids: RangeInclusive<ConsumerId>) -> Removed {
+        let indexes: Vec<u32> = self.by_id.range(ids).map(|(_, &index)| index).collect();
+        let count = indexes
+            .into_iter()
+            .filter(|&index| self.remove_one(index))
+            .count() as u32;
+        self.consumer_count -= count;
+        self.has_exclusive &= self.consumer_count > 0;
+        Removed {
+            count,
+            was_last: count > 0 && self.consumer_count == 0,
+        }
+    }
+
+    /// Stops serving a consumer; nothing if it is gone.
+    pub(super) fn pause(&mut self, id: ConsumerId, reason: Pause) {
+        if let Some(&index) = self.by_id.get(&id) {
+            self.holders[index as usize].pauses |= reason.bit();
+            self.sort_in(index);
+        }
+    }
+
+    /// Takes back one reason not to serve a consumer; nothing if it is gone.
+    pub(super) fn resume(&mut self, id: ConsumerId, reason: Pause) {
+        if let Some(&index) = self.by_id.get(&id) {
+            self.holders[index as usize].pauses &= !reason.bit();
+            self.sort_in(index);
+        }
+    }
+
+    /// Whether somebody can be served.
+    #[inline]
+    pub(super) fn can_serve(&self) -> bool {
+        self.turns.next().is_some()
+    }
+
+    /// Gives the next consumer its turn, for one message. If it acks, it holds that message from now on.
+    #[inline]
+    pub(super) fn take_turn(&mut self) -> Option<Turn> {
+        let index = self.turns.next()?;
+        let holder = &mut self.holders[index as usize];
+        let needs_ack = holder.role == Role::NeedsAck;
+        holder.unacked += u32::from(needs_ack);
+        if holder.unacked < holder.unacked_max {
+            self.turns.pass();
+        } else {
+            self.turns.leave(index, holder.priority);
+        }
+        Some(Turn {
+            holder: index,
+            consumer: holder.id,
+            needs_ack,
+        })
+    }
+
+    /// Gives the next consumer its turn if it does not ack: for `count` messages if it is the only one to be served,
+    /// else for one. Tells for how many.
+    #[inline]
+    pub(super) fn take_turn_without_ack(&mut self, count: u32) -> Option<(ConsumerId, u32)> {
+        let holder = &self.holders[self.turns.next()? as usize];
+        if holder.role != Role::NoAck {
+            return None;
+        }
+        let count = if self.turns.is_next_alone() { count } else { 1 };
+        self.turns.pass();
+        Some((holder.id, count))
+    }
+
+    /// Notes that basic.get on this channel (with number 0) holds one more message.
+    pub(super) fn hold(&mut self, getter: ConsumerId) -> u32 {
+        debug_assert_eq!(getter.number, 0, "number 0 stands for basic.get");
+        let index = match self.by_id.get(&getter) {
+            Some(&index) => index,
+            None => self.occupy(Holder::getter(getter)),
+        };
+        self.holders[index as usize].unacked += 1;
+        index
+    }
+
+    /// Notes that a holder holds one message less.
+    #[inline]
+    pub(super) fn settle(&mut self, index: u32) {
+        self.holders[index as usize].unacked -= 1;
+        if !self.turns.contains(index) {
+            self.settle_waiting(index);
+        }
+    }
+
+    /// Unacked messages held by these ids.
+    pub(super) fn unacked_of(&self, ids: RangeInclusive<ConsumerId>) -> usize {
+        self.by_id
+            .range(ids)
+            .map(|(_, &index)| self.holders[index as usize].unacked as usize)
+            .sum()
+    }
+
+    /// Who a holder is.
+    pub(super) fn id_of(&self, index: u32) -> ConsumerId {
+        self.holders[index as usize].id
+    }
+
+    /// Panics when the table contradicts itself, or differs from the messages that name each holder.
+    pub(super) fn check_invariants(&self, unacked_by_holder: &BTreeMap<u32, u32>) {
+        for (index, holder) in (0..).zip(&self.holders) {
+            assert_eq!(
+                holder.unacked,
+                unacked_by_holder.get(&index).copied().unwrap_or(0),
+                "unacked of {index}"
+            );
+            assert!(
+                !holder.is_consumer() || holder.unacked <= holder.unacked_max,
+                "prefetch is kept by {index}"
+            );
+            assert_eq!(
+                self.turns.contains(index),
+                holder.can_be_served(),
+                "who can be served stands in a ring"
+            );
+            assert!(
+                holder.role != Role::OnlyHolds || holder.unacked > 0,
+                "who only holds holds something"
+            );
+            let is_known = self.by_id.get(&holder.id) == Some(&index);
+            assert_eq!(
+                is_known,
+                holder.role != Role::Nobody,
+                "who is somebody is found by id"
+            );
+        }
+        assert_eq!(
+            self.by_id.len() + self.free.len(),
+            self.holders.len(),
+            "everybody else is free"
+        );
+        assert_eq!(
+            self.ids().count(),
+            self.consumer_count as usize,
+            "the count is that of consumers"
+        );
+        assert!(
+            !self.has_exclusive || self.consumer_count == 1,
+            "an exclusive consumer is alone"
+        );
+        self.turns
+            .check_invariants(|index| Some(self.holders[index as usize].priority));
+    }
+
+    fn occupy(&mut self, holder: Holder) -> u32 {
+        let index = self.free.pop().unwrap_or(self.holders.len() as u32);
+        match self.holders.get_mut(index as usize) {
+            Some(place) => *place = holder,
+            None => self.holders.push(holder),
+        }
+        let before = self.by_id.insert(holder.id, index);
+        assert!(
+            before.is_none(),
+            "a channel does not use a consumer's number again"
+        );
+        index
+    }
+
+    fn remove_one(&mut self, index: u32) -> bool {
+        let holder = &mut self.holders[index as usize];
+        if !holder.is_consumer() {
+            return false;
+        }
+        holder.role = Role::OnlyHolds;
+        self.sort_in(index);
+        self.free_if_done(index);
+        true
+    }
+
+    fn settle_waiting(&mut self, index: u32) {
+        self.sort_in(index);
+        self.free_if_done(index);
+    }
+
+    /// Lets a holder join or leave the rings, as it can be served or not.
+    fn sort_in(&mut self, index: u32) {
+        let holder = &self.holders[index as usize];
+        match (self.turns.contains(index), holder.can_be_served()) {
+            (false, true) => self.turns.join(index, holder.priority),
+            (true, false) => self.turns.leave(index, holder.priority),
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    fn free_if_done(&mut self, index: u32) {
+        let holder = &mut self.holders[index as usize];
+        if holder.role == Role::OnlyHolds && holder.unacked == 0 {
+            holder.role = Role::Nobody;
+            self.by_id.remove(&holder.id);
+            self.free.push(index);
+        }
+    }
+}
+
+impl Holder {
+    fn consumer(consumer: &Consumer) -> Self {
+        let (role, unacked_max) = match (consumer.no_ack, consumer.prefetch_count) {
+            (true, _) => (Role::NoAck, u32::MAX),
+            (false, 0) => (Role::NeedsAck, u32::MAX),
+            (false, prefetch_count) => (Role::NeedsAck, u32::from(prefetch_count)),
+        };
+        Self {
+            id: consumer.id,
+            role,
+            pauses: 0,
+            priority: consumer.priority,
+            unacked: 0,
+            unacked_max,
+        }
+    }
+
+    fn getter(id: ConsumerId) -> Self {
+        Self {
+            id,
+            role: Role::OnlyHolds,
+            pauses: 0,
+            priority: 0,
+            unacked: 0,
+            unacked_max: u32::MAX,
+        }
+    }
+
+    fn is_consumer(&self) -> bool {
+        matches!(self.role, Role::NeedsAck | Role::NoAck)
+    }
+
+    fn can_be_served(&self) -> bool {
+        self.is_consumer() && self.pauses == 0 && self.unacked < self.unacked_max
+    }
+}
+
+impl Pause {
+    fn bit(self) -> u8 {
+        match self {
+            Pause::Output => 1,
+            Pause::ChannelPrefetch => 2,
+        }
+    }
+}
+
+/// All ids that a connection's consumers and gets can have.
+pub(super) fn ids_of_connection(connection: ConnectionId) -> RangeInclusive<ConsumerId> {
+    let first = ConsumerId {
+        connection,
+        channel: ChannelNumber(0),
+        number: 0,
+    };
+    first..=ConsumerId {
+        channel: ChannelNumber(u16::MAX),
+        number: u32::MAX,
+        ..first
+    }
+}
+
+/// All ids that a channel's consumers and gets can have.
+pub(super) fn ids_of_channel(connection: ConnectionId, channel: ChannelNumber) -> RangeInclusive<ConsumerId> {
+    let first = ConsumerId {
+        connection,
+        channel,
+        number: 0,
+    };
+    first..=ConsumerId {
+        number: u32::MAX,
+        ..first
+    }
+}

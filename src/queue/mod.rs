@@ -1,0 +1,472 @@
+//! A queue: which message is next, whose turn it is, who holds what unacked.
+//!
+//! ```text
+//!                push, restore                   next_delivery, get
+//!   (nothing) ────────────────────►   ready   ─────────────────────────►  unacked ──► (nothing)
+//!       ▲                               │ ▲                                  │    acknowledge, reject
+//!       └────────── purge ──────────────┘ └──────────── requeue ─────────────┘
+//!                                         next_delivery, get without ack: ready ──► (nothing)
+//!   hand_off: (nothing) ──► a consumer without ack, when nothing is ready
+//! ```
+//!
+//! A message's sequence is its place for good: ready messages leave in its order, so one that is requeued stands
+//! before all that came later, wherever it was (as RabbitMQ does). Both states are `OrderedSlots` by sequence, at
+//! 24 and 28 bytes a message; returned messages need no place of their own, being lower than the rest. Set aside:
+//! a `VecDeque` for ready messages with a tree beside it for the returned ones, which has to look at both for each
+//! delivery and to know about gaps.
+//!
+//! A queue does not know what a message says: an `Entry` tells where its content lies, and `Arena` is one such
+//! place, the queue's memory for small ones. It knows no names, no arguments, no permissions, no delivery tags, no
+//! disk: its shard logs what must be logged, sends what is delivered, and drops content whose entry comes back.
+//! Nor does it limit its length; that is its shard's to refuse.
+//!
+//! For each message that is pushed, delivered and acknowledged, two slots are written and cleared and a consumer's
+//! counter goes up and down: 25 to 35 ns in all, 15 to 20 ns without ack, 3 ns for a batch that is handed off. No
+//! allocation, no hash, and no look at consumers that cannot be served.
+
+mod arena;
+mod consumers;
+mod entry;
+#[cfg(test)]
+mod tests;
+mod turns;
+
+pub use arena::{Arena, ArenaSlot};
+pub use consumers::{ConsumeRefused, Consumer, Pause, Removed};
+pub use entry::{Entry, Locator};
+
+use crate::model::{ChannelNumber, ConnectionId, ConsumerId, OrderedSlots, QueueSequence};
+use consumers::{Consumers, ids_of_channel, ids_of_connection};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+/// The messages of one queue in their order, and its consumers.
+#[derive(Debug)]
+pub struct Queue {
+    ready: OrderedSlots<Entry>,
+    unacked: OrderedSlots<Unacked>,
+    consumers: Consumers,
+    /// Sequence of the next message; all in the queue have lower ones.
+    next_sequence: u64,
+    ready_bytes: u64,
+}
+
+/// Messages that a consumer may have without their being queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandOff {
+    /// Who gets them; it does not ack.
+    pub consumer: ConsumerId,
+    /// How many, from 1 to what was asked for.
+    pub count: u32,
+    /// Sequence of the first; the others follow it without a gap.
+    pub first_sequence: QueueSequence,
+}
+
+/// A message on its way to a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Who gets it.
+    pub consumer: ConsumerId,
+    /// Its place in the queue.
+    pub sequence: QueueSequence,
+    /// What is known of it, as it is delivered.
+    pub entry: Entry,
+    /// Whether it is unacked now. Else it has left the queue, and its content may be dropped once sent.
+    pub needs_ack: bool,
+}
+
+/// A message that basic.get took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Got {
+    /// Its place in the queue.
+    pub sequence: QueueSequence,
+    /// What is known of it, as it is delivered.
+    pub entry: Entry,
+    /// Ready messages left (`message-count` of basic.get-ok).
+    pub remaining: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Unacked {
+    entry: Entry,
+    holder: u32,
+}
+
+const _: () = assert!(
+    size_of::<Option<Entry>>() == 24,
+    "a ready message takes no more than its entry"
+);
+const _: () = assert!(
+    size_of::<Option<Unacked>>() == 28,
+    "an unacked message takes its entry and its holder"
+);
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Queue {
+    /// An empty queue without consumers, whose first message will have sequence 1.
+    pub fn new() -> Self {
+        Self {
+            ready: OrderedSlots::new(),
+            unacked: OrderedSlots::new(),
+            consumers: Consumers::default(),
+            next_sequence: 1,
+            ready_bytes: 0,
+        }
+    }
+
+    // Publishing
+
+    /// Appends a message to the ready ones.
+    #[inline]
+    pub fn push(&mut self, entry: Entry) -> QueueSequence {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        self.make_ready(sequence, entry);
+        QueueSequence(sequence)
+    }
+
+    /// Gives up to `count` messages that are not queued yet to the next consumer: only if nothing is ready, so that
+    /// none is overtaken, and if that consumer does not ack. It gets one, unless no other can be served at its
+    /// priority. Their sequences are taken as if they had been pushed.
+    #[inline]
+    pub fn hand_off(&mut self, count: u32) -> Option<HandOff> {
+        if count == 0 || !self.ready.is_empty() {
+            return None;
+        }
+        let (consumer, count) = self.consumers.take_turn_without_ack(count)?;
+        let first_sequence = QueueSequence(self.next_sequence);
+        self.next_sequence += u64::from(count);
+        Some(HandOff {
+            consumer,
+            count,
+            first_sequence,
+        })
+    }
+
+    /// Appends a message that recovery found, at its old place: above all that the queue holds. Sequences may have
+    /// gaps, where messages were settled.
+    pub fn restore(&mut self, sequence: QueueSequence, entry: Entry) {
+        assert!(
+            sequence.0 >= self.next_sequence,
+            "messages are restored in their order"
+        );
+        self.next_sequence = sequence.0 + 1;
+        self.make_ready(sequence.0, entry);
+    }
+
+    /// Sees to it that messages to come have sequences of at least `least`, as lower ones may have been given out.
+    pub fn set_next_sequence(&mut self, least: QueueSequence) {
+        self.next_sequence = self.next_sequence.max(least.0);
+    }
+
+    /// The sequence of the next message.
+    #[inline]
+    pub fn next_sequence(&self) -> QueueSequence {
+        QueueSequence(self.next_sequence)
+    }
+
+    /// What is known of a message, ready or unacked.
+    pub fn entry(&self, sequence: QueueSequence) -> Option<&Entry> {
+        let unacked = || self.unacked.get(sequence.0).map(|unacked| &unacked.entry);
+        self.ready.get(sequence.0).or_else(unacked)
+    }
+
+    /// Notes that a message's content lies elsewhere now. Returns whether the queue has it.
+    pub fn relocate(&mut self, sequence: QueueSequence, locator: Locator) -> bool {
+        if let Some(entry) = self.ready.get_mut(sequence.0) {
+            entry.locator = locator;
+            return true;
+        }
+        let unacked = self.unacked.get_mut(sequence.0);
+        unacked.map(|unacked| unacked.entry.locator = locator).is_some()
+    }
+
+    // Consumers
+
+    /// Adds a consumer, which is served after all others of its priority.
+    ///
+    /// Refused where exclusive use forbids it (403). Panics if the channel used the consumer's number before.
+    pub fn add_consumer(&mut self, consumer: Consumer) -> Result<(), ConsumeRefused> {
+        self.consumers.add(consumer)
+    }
+
+    /// Removes a consumer, `None` if it is gone. What it holds stays unacked (RabbitMQ: cancel does not requeue).
+    pub fn remove_consumer(&mut self, id: ConsumerId) -> Option<Removed> {
+        Some(self.consumers.remove(id..=id)).filter(|removed| removed.count > 0)
+    }
+
+    /// Removes a channel's consumers. What they hold stays unacked.
+    pub fn remove_consumers_of_channel(
+        &mut self,
+        connection: ConnectionId,
+        channel: ChannelNumber,
+    ) -> Removed {
+        self.consumers.remove(ids_of_channel(connection, channel))
+    }
+
+    /// Removes a connection's consumers. What they hold stays unacked.
+    pub fn remove_consumers_of_connection(&mut self, connection: ConnectionId) -> Removed {
+        self.consumers.remove(ids_of_connection(connection))
+    }
+
+    /// Stops serving a consumer until it is resumed for the same reason; nothing if it is gone or paused so already.
+    pub fn pause(&mut self, id: ConsumerId, reason: Pause) {
+        self.consumers.pause(id, reason);
+    }
+
+    /// Serves a consumer again, after all others of its priority, unless it is paused for another reason.
+    pub fn resume(&mut self, id: ConsumerId, reason: Pause) {
+        self.consumers.resume(id, reason);
+    }
+
+    /// Number of consumers, paused ones among them.
+    pub fn consumer_count(&self) -> u32 {
+        self.consumers.count()
+    }
+
+    /// The consumers, ascending by id: those to tell when the queue is deleted.
+    pub fn consumer_ids(&self) -> impl Iterator<Item = ConsumerId> {
+        self.consumers.ids()
+    }
+
+    /// Whether the queue ever had a consumer; an auto-delete queue is deleted when its last one goes, not before
+    /// its first one came.
+    pub fn has_had_consumer(&self) -> bool {
+        self.consumers.has_had_consumer()
+    }
+
+    // Delivering
+
+    /// Whether `next_delivery` would give one.
+    #[inline]
+    pub fn can_deliver(&self) -> bool {
+        !self.ready.is_empty() && self.consumers.can_serve()
+    }
+
+    /// Takes the first ready message for the next consumer that is neither paused nor at its prefetch count: of the
+    /// highest priority, and there by round robin.
+    #[inline]
+    pub fn next_delivery(&mut self) -> Option<Delivery> {
+        if self.ready.is_empty() {
+            return None;
+        }
+        let turn = self.consumers.take_turn()?;
+        let (sequence, entry) = self.take_first()?;
+        if turn.needs_ack {
+            self.unacked.insert(
+                sequence,
+                Unacked {
+                    entry,
+                    holder: turn.holder,
+                },
+            );
+        }
+        let (consumer, needs_ack) = (turn.consumer, turn.needs_ack);
+        Some(Delivery {
+            consumer,
+            sequence: QueueSequence(sequence),
+            entry,
+            needs_ack,
+        })
+    }
+
+    /// Takes the first ready message for basic.get. `getter` is connection and channel, with number 0; unless
+    /// `no_ack`, it holds the message from now on, beside what prefetch counts.
+    pub fn get(&mut self, getter: ConsumerId, no_ack: bool) -> Option<Got> {
+        let (sequence, entry) = self.take_first()?;
+        if !no_ack {
+            let holder = self.consumers.hold(getter);
+            self.unacked.insert(sequence, Unacked { entry, holder });
+        }
+        Some(Got {
+            sequence: QueueSequence(sequence),
+            entry,
+            remaining: self.ready_count(),
+        })
+    }
+
+    // Settling
+
+    /// Takes out an unacked message; its content may be dropped. `None` if it is not unacked.
+    #[inline]
+    pub fn acknowledge(&mut self, sequence: QueueSequence) -> Option<Entry> {
+        let unacked = self.unacked.remove(sequence.0)?;
+        self.consumers.settle(unacked.holder);
+        Some(unacked.entry)
+    }
+
+    /// Takes out an unacked message that its consumer does not want. `None` if it is not unacked.
+    #[inline]
+    pub fn reject(&mut self, sequence: QueueSequence) -> Option<Entry> {
+        self.acknowledge(sequence)
+    }
+
+    /// Returns an unacked message to its place among the ready ones, redelivered and counted once more, and tells
+    /// what is known of it now. `None` if it is not unacked.
+    pub fn requeue(&mut self, sequence: QueueSequence) -> Option<Entry> {
+        let mut entry = self.acknowledge(sequence)?;
+        entry.return_once();
+        self.make_ready(sequence.0, entry);
+        Some(entry)
+    }
+
+    /// Requeues all that a channel holds, ascending, gives each to `each`, and tells how many.
+    pub fn requeue_unacked_of_channel(
+        &mut self,
+        connection: ConnectionId,
+        channel: ChannelNumber,
+        each: impl FnMut(QueueSequence, Entry),
+    ) -> u32 {
+        self.requeue_unacked_of(ids_of_channel(connection, channel), each)
+    }
+
+    /// Requeues all that a connection holds, ascending, gives each to `each`, and tells how many. Looks at unacked
+    /// messages only if the connection holds some, and no further than the last of those.
+    pub fn requeue_unacked_of_connection(
+        &mut self,
+        connection: ConnectionId,
+        each: impl FnMut(QueueSequence, Entry),
+    ) -> u32 {
+        self.requeue_unacked_of(ids_of_connection(connection), each)
+    }
+
+    /// Takes out all ready messages, gives each to `take`, ascending, and tells how many. Unacked ones stay
+    /// (queue.purge, AMQP 0-9-1 §1.7.2.7).
+    pub fn purge(&mut self, mut take: impl FnMut(QueueSequence, Entry)) -> u32 {
+        let count = self.ready_count();
+        self.ready
+            .drain(|sequence, entry| take(QueueSequence(sequence), entry));
+        self.ready_bytes = 0;
+        count
+    }
+
+    /// Takes out all messages, the ready and then the unacked ones, each ascending, and tells how many were ready:
+    /// the queue is being deleted. Its consumers stay, to be told.
+    pub fn drain(&mut self, mut take: impl FnMut(QueueSequence, Entry)) -> u32 {
+        let count = self.purge(&mut take);
+        let consumers = &mut self.consumers;
+        self.unacked.drain(|sequence, unacked| {
+            consumers.settle(unacked.holder);
+            take(QueueSequence(sequence), unacked.entry);
+        });
+        count
+    }
+
+    /// Gives back memory held for messages to come: the queue has been idle for a while, or memory is short.
+    pub fn shrink(&mut self) {
+        self.ready.shrink();
+        self.unacked.shrink();
+    }
+
+    // Questions
+
+    /// Number of ready messages (`message-count` of queue.declare-ok), at most `u32::MAX`.
+    #[inline]
+    pub fn ready_count(&self) -> u32 {
+        u32::try_from(self.ready.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Number of unacked messages, at most `u32::MAX`.
+    #[inline]
+    pub fn unacked_count(&self) -> u32 {
+        u32::try_from(self.unacked.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Sum of the ready messages' body lengths in bytes.
+    #[inline]
+    pub fn ready_bytes(&self) -> u64 {
+        self.ready_bytes
+    }
+
+    /// The first ready message.
+    #[inline]
+    pub fn front(&self) -> Option<(QueueSequence, &Entry)> {
+        self.ready
+            .first()
+            .map(|(sequence, entry)| (QueueSequence(sequence), entry))
+    }
+
+    /// All messages that the queue holds, ready and unacked, ascending: what a checkpoint must keep.
+    pub fn live_sequences(&self) -> impl Iterator<Item = (QueueSequence, &Entry)> {
+        let mut ready = self.ready.iter().peekable();
+        let mut unacked = self
+            .unacked
+            .iter()
+            .map(|(sequence, unacked)| (sequence, &unacked.entry))
+            .peekable();
+        let next = move || match (ready.peek(), unacked.peek()) {
+            (Some((first, _)), Some((other, _))) if first < other => ready.next(),
+            (Some(_), None) => ready.next(),
+            (_, _) => unacked.next(),
+        };
+        std::iter::from_fn(next).map(|(sequence, entry)| (QueueSequence(sequence), entry))
+    }
+
+    /// Panics when the queue contradicts itself.
+    pub fn check_invariants(&self) {
+        self.ready.check_invariants();
+        self.unacked.check_invariants();
+        let ready_bytes: u64 = self
+            .ready
+            .iter()
+            .map(|(_, entry)| u64::from(entry.body_bytes))
+            .sum();
+        assert_eq!(
+            ready_bytes, self.ready_bytes,
+            "ready bytes are the sum of the bodies'"
+        );
+        let sequences = || self.live_sequences().map(|(sequence, _)| sequence);
+        assert!(
+            sequences().is_sorted_by(|low, high| low < high),
+            "a message is ready or unacked"
+        );
+        assert!(
+            sequences().all(|sequence| sequence.0 < self.next_sequence),
+            "sequences were given out"
+        );
+        let mut unacked_by_holder = BTreeMap::new();
+        for (_, unacked) in self.unacked.iter() {
+            *unacked_by_holder.entry(unacked.holder).or_insert(0) += 1;
+        }
+        self.consumers.check_invariants(&unacked_by_holder);
+    }
+
+    #[inline]
+    fn make_ready(&mut self, sequence: u64, entry: Entry) {
+        self.ready_bytes += u64::from(entry.body_bytes);
+        self.ready.insert(sequence, entry);
+    }
+
+    #[inline]
+    fn take_first(&mut self) -> Option<(u64, Entry)> {
+        let (sequence, entry) = self.ready.pop_first()?;
+        self.ready_bytes -= u64::from(entry.body_bytes);
+        Some((sequence, entry))
+    }
+
+    fn requeue_unacked_of(
+        &mut self,
+        ids: RangeInclusive<ConsumerId>,
+        mut each: impl FnMut(QueueSequence, Entry),
+    ) -> u32 {
+        let count = self.consumers.unacked_of(ids.clone());
+        let is_theirs = |unacked: &Unacked| ids.contains(&self.consumers.id_of(unacked.holder));
+        let held = self.unacked.iter().filter(|(_, unacked)| is_theirs(unacked));
+        let sequences: Vec<QueueSequence> = held
+            .take(count)
+            .map(|(sequence, _)| QueueSequence(sequence))
+            .collect();
+        for &sequence in &sequences {
+            let entry = self
+                .requeue(sequence)
+                .expect("an unacked message can be requeued");
+            each(sequence, entry);
+        }
+        sequences.len() as u32
+    }
+}
