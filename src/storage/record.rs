@@ -1,0 +1,695 @@
+//! Records: the frame that every record of the log has, its checksum, and the kinds there are.
+//!
+//! ```text
+//!  offset  width
+//!   0      4     crc32 of everything behind it up to the padded end, seeded with segment and byte
+//!   4      4     length: bytes of header and payload, without padding
+//!   8      8     lsn: one more than the record before
+//!  16      1     kind, see `RecordKind`
+//!  17      1     flags, by kind
+//!  18      2     count: of entries, ranges or items, by kind
+//!  20      ...   payload, then zeros up to a multiple of 8
+//! ```
+//!
+//! All numbers are little-endian. A record begins at a multiple of 8 and lies in one segment. It is valid when its
+//! length fits the segment, its checksum agrees and its lsn is the expected one; since segment and byte seed the
+//! checksum, what an earlier use of the file or a misdirected write left behind is never valid. Twenty zero bytes
+//! where a record should begin say that nothing was written there: every batch ends in them.
+//!
+//! Kinds that concern one queue (3 to 6) begin their payload alike:
+//!
+//! ```text
+//!  20  2  vshard
+//!  22  1  settle kind, else zero
+//!  23  1  zero
+//!  24  8  queue id
+//!  32  8  vshard lsn: the record's number within its vshard, so that a vshard can be shipped alone
+//!  40     Settle: count × {first sequence u64, last sequence u64}, both included
+//!         Requeue: count × {sequence u64, delivery count u16, zero u16, zero u32}
+//!         QueuePurged: sequence u64 below which every entry is gone, unacked ones included
+//!         QueueDeleted: nothing
+//! ```
+//!
+//! The payload of a DurableMark is {oldest segment needed u32, durable lsn u64}, of VshardLsns {zero u32, count ×
+//! {vshard u16, zero u16, zero u32, last vshard lsn u64}}, of Topology, TopologySnapshot and MessagePart {length
+//! u32, bytes}, of SegmentEnd {zero u32}. `message_record` draws Message. Format version 1, for good: a kind never
+//! changes its bytes, later versions add kinds.
+
+use super::message_record::MessageRecord;
+use crate::model::{Lsn, QueueId, QueueSequence, SegmentId, VshardId};
+use std::fmt;
+
+/// Bytes of a record before its payload.
+pub const RECORD_HEADER_BYTES: usize = 20;
+/// Records begin at multiples of this.
+pub const RECORD_ALIGNMENT: usize = 8;
+/// Bytes of a DurableMark.
+pub const DURABLE_MARK_BYTES: usize = 32;
+/// Bytes of a SegmentEnd.
+pub const SEGMENT_END_BYTES: usize = 24;
+/// Ranges or items in one Settle or Requeue; longer lists become several records.
+pub const ITEMS_MAX: usize = 4096;
+
+const QUEUE_HEAD_BYTES: usize = 40;
+const RANGE_BYTES: usize = 16;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
+        /// What a record says.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum RecordKind {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl RecordKind {
+            /// The kind with this number, if there is one.
+            #[inline]
+            pub fn from_number(number: u8) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A message and the queue entries it has.
+    Message = 1,
+    /// A stretch of a large body; dead without the Message that names it.
+    MessagePart = 2,
+    /// Entries of a queue that are gone.
+    Settle = 3,
+    /// Entries of a queue that came back, with their delivery counts.
+    Requeue = 4,
+    /// All entries of a queue below a sequence are gone.
+    QueuePurged = 5,
+    /// A queue and all its entries are gone.
+    QueueDeleted = 6,
+    /// A change of what is declared; opaque here.
+    Topology = 7,
+    /// A piece of a snapshot that replaces all earlier Topology records.
+    TopologySnapshot = 8,
+    /// Everything up to an lsn was synced before this was written.
+    DurableMark = 9,
+    /// The segment's last record: the log goes on in the next.
+    SegmentEnd = 10,
+    /// The last vshard lsn of each vshard, at the head of a segment.
+    VshardLsns = 11,
+    /// Reserved: queue table and live counts, so that recovery may begin there.
+    Checkpoint = 12,
+    /// Reserved: positions of a long queue's messages.
+    IndexChunk = 13,
+    /// Reserved: what a sealed segment holds, for a scan without bodies.
+    SegmentFooter = 14,
+    /// Reserved: a vshard went to another log.
+    VshardMoved = 15,
+    /// Reserved: the entries of a transaction, all or none.
+    TransactionCommit = 16,
+}
+
+/// Why entries left their queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SettleKind {
+    /// basic.ack, or delivered without one.
+    Acknowledged = 1,
+    /// basic.reject or basic.nack without requeue.
+    Rejected = 2,
+    /// Its time to live ran out.
+    Expired = 3,
+    /// A length limit dropped it.
+    Dropped = 4,
+    /// queue.purge.
+    Purged = 5,
+    /// Handed to a dead letter exchange, whose targets hold it durably.
+    DeadLettered = 6,
+}
+
+impl SettleKind {
+    fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Acknowledged,
+            2 => Self::Rejected,
+            3 => Self::Expired,
+            4 => Self::Dropped,
+            5 => Self::Purged,
+            6 => Self::DeadLettered,
+            _ => return None,
+        })
+    }
+}
+
+/// The queue a record concerns, and the record's place in its vshard's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueStamp {
+    /// The queue.
+    pub queue: QueueId,
+    /// The vshard it belongs to.
+    pub vshard: VshardId,
+    /// The record's number within the vshard, starting at 1.
+    pub vshard_lsn: u64,
+}
+
+/// Which piece of a topology snapshot a record is; they follow one another without gaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotPiece<'a> {
+    /// The snapshot begins.
+    Begin,
+    /// One encoded change.
+    Change(&'a [u8]),
+    /// The snapshot is complete and replaces all earlier topology.
+    End,
+}
+
+const SNAPSHOT_BEGIN: u8 = 1;
+const SNAPSHOT_END: u8 = 2;
+
+/// A valid record, understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// See `RecordKind::Message`.
+    Message(MessageRecord<'a>),
+    /// See `RecordKind::MessagePart`; the body's bytes.
+    MessagePart(&'a [u8]),
+    /// See `RecordKind::Settle`.
+    Settle {
+        /// Which queue.
+        stamp: QueueStamp,
+        /// Why.
+        kind: SettleKind,
+        /// Which entries.
+        ranges: Ranges<'a>,
+    },
+    /// See `RecordKind::Requeue`.
+    Requeue {
+        /// Which queue.
+        stamp: QueueStamp,
+        /// Which entries, and how often each was returned.
+        items: Requeued<'a>,
+    },
+    /// See `RecordKind::QueuePurged`.
+    QueuePurged {
+        /// Which queue.
+        stamp: QueueStamp,
+        /// Entries with a lower sequence are gone.
+        below: QueueSequence,
+    },
+    /// See `RecordKind::QueueDeleted`.
+    QueueDeleted(QueueStamp),
+    /// See `RecordKind::Topology`.
+    Topology(&'a [u8]),
+    /// See `RecordKind::TopologySnapshot`.
+    TopologySnapshot(SnapshotPiece<'a>),
+    /// See `RecordKind::DurableMark`.
+    DurableMark(DurableMark),
+    /// See `RecordKind::SegmentEnd`.
+    SegmentEnd,
+    /// See `RecordKind::VshardLsns`.
+    VshardLsns(VshardLsns<'a>),
+}
+
+/// What was known to be safe when the mark was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DurableMark {
+    /// Records up to this one are durable; 0 before the first.
+    pub durable: Lsn,
+    /// Segments below this one are no longer needed.
+    pub oldest: SegmentId,
+}
+
+/// Ranges of sequences, first and last included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ranges<'a>(&'a [u8]);
+
+/// Sequences with their delivery counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Requeued<'a>(&'a [u8]);
+
+/// Vshards with their last vshard lsn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VshardLsns<'a>(&'a [u8]);
+
+impl Ranges<'_> {
+    /// Each range, in the order written.
+    pub fn iter(&self) -> impl Iterator<Item = (QueueSequence, QueueSequence)> {
+        items(self.0).map(|item| (QueueSequence(u64_at(item, 0)), QueueSequence(u64_at(item, 8))))
+    }
+}
+
+impl Requeued<'_> {
+    /// Each entry, in the order written.
+    pub fn iter(&self) -> impl Iterator<Item = (QueueSequence, u16)> {
+        items(self.0).map(|item| (QueueSequence(u64_at(item, 0)), u16_at(item, 8)))
+    }
+}
+
+impl VshardLsns<'_> {
+    /// Each vshard.
+    pub fn iter(&self) -> impl Iterator<Item = (VshardId, u64)> {
+        items(self.0).map(|item| (VshardId(u16_at(item, 0)), u64_at(item, 8)))
+    }
+}
+
+fn items(bytes: &[u8]) -> impl Iterator<Item = &[u8; RANGE_BYTES]> {
+    bytes.as_chunks::<RANGE_BYTES>().0.iter()
+}
+
+/// Why no valid record begins somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordFault {
+    /// Zeros.
+    NeverWritten,
+    /// A length that no record here can have.
+    Length(u32),
+    /// Contents and checksum disagree.
+    Checksum {
+        /// What the record says.
+        found: u32,
+        /// What its contents give.
+        computed: u32,
+    },
+    /// A valid record, out of its order.
+    Lsn {
+        /// Its lsn.
+        found: Lsn,
+        /// The one that should be here.
+        expected: Lsn,
+    },
+}
+
+impl fmt::Display for RecordFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RecordFault::NeverWritten => write!(f, "zeros where a record should be"),
+            RecordFault::Length(length) => write!(f, "a record cannot have length {length}"),
+            RecordFault::Checksum { found, computed } => {
+                write!(f, "checksum {found:#010x} found, {computed:#010x} expected")
+            }
+            RecordFault::Lsn { found, expected } => write!(f, "record {found} found, {expected} expected"),
+        }
+    }
+}
+
+/// A valid record's frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawRecord<'a> {
+    /// Header and payload, without padding.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> RawRecord<'a> {
+    /// Its lsn.
+    pub fn lsn(&self) -> Lsn {
+        Lsn(u64_at(self.bytes, 8))
+    }
+
+    /// Number of its kind.
+    #[inline]
+    pub fn kind(&self) -> u8 {
+        self.bytes[16]
+    }
+
+    #[inline]
+    pub(super) fn flags(&self) -> u8 {
+        self.bytes[17]
+    }
+
+    #[inline]
+    pub(super) fn count(&self) -> usize {
+        usize::from(u16_at(self.bytes, 18))
+    }
+
+    /// Bytes it takes in the segment, padding included.
+    pub fn padded_length(&self) -> usize {
+        padded(self.bytes.len())
+    }
+
+    /// Its meaning, or `None` when its kind is unknown to this version or its payload is not one of its kind.
+    pub fn decode(self) -> Option<Record<'a>> {
+        match RecordKind::from_number(self.kind())? {
+            RecordKind::Message => MessageRecord::decode(self).map(Record::Message),
+            RecordKind::MessagePart => self.opaque().map(Record::MessagePart),
+            RecordKind::Settle => self.settle(),
+            RecordKind::Requeue => {
+                let items = Requeued(self.items(QUEUE_HEAD_BYTES)?);
+                Some(Record::Requeue {
+                    stamp: self.stamp()?,
+                    items,
+                })
+            }
+            RecordKind::QueuePurged => {
+                let below = QueueSequence(read_u64(self.bytes, QUEUE_HEAD_BYTES)?);
+                Some(Record::QueuePurged {
+                    stamp: self.stamp()?,
+                    below,
+                })
+            }
+            RecordKind::QueueDeleted => self.stamp().map(Record::QueueDeleted),
+            RecordKind::Topology => self.opaque().map(Record::Topology),
+            RecordKind::TopologySnapshot => self.snapshot_piece().map(Record::TopologySnapshot),
+            RecordKind::DurableMark => self.durable_mark().map(Record::DurableMark),
+            RecordKind::SegmentEnd => Some(Record::SegmentEnd),
+            RecordKind::VshardLsns => Some(Record::VshardLsns(VshardLsns(self.items(24)?))),
+            RecordKind::Checkpoint
+            | RecordKind::IndexChunk
+            | RecordKind::SegmentFooter
+            | RecordKind::VshardMoved
+            | RecordKind::TransactionCommit => None,
+        }
+    }
+
+    fn settle(self) -> Option<Record<'a>> {
+        let kind = SettleKind::from_number(*self.bytes.get(22)?)?;
+        Some(Record::Settle {
+            stamp: self.stamp()?,
+            kind,
+            ranges: Ranges(self.items(QUEUE_HEAD_BYTES)?),
+        })
+    }
+
+    fn stamp(self) -> Option<QueueStamp> {
+        Some(QueueStamp {
+            queue: QueueId(read_u64(self.bytes, 24)?),
+            vshard: VshardId(u16_at(self.bytes, 20)),
+            vshard_lsn: read_u64(self.bytes, 32)?,
+        })
+    }
+
+    fn items(self, at: usize) -> Option<&'a [u8]> {
+        self.bytes.get(at..at + self.count() * RANGE_BYTES)
+    }
+
+    fn opaque(self) -> Option<&'a [u8]> {
+        let length = u32::from_le_bytes(*self.bytes.get(20..)?.first_chunk()?);
+        self.bytes.get(24..)?.get(..length as usize)
+    }
+
+    fn snapshot_piece(self) -> Option<SnapshotPiece<'a>> {
+        match self.flags() {
+            0 => self.opaque().map(SnapshotPiece::Change),
+            SNAPSHOT_BEGIN => Some(SnapshotPiece::Begin),
+            SNAPSHOT_END => Some(SnapshotPiece::End),
+            _ => None,
+        }
+    }
+
+    fn durable_mark(self) -> Option<DurableMark> {
+        let durable = Lsn(read_u64(self.bytes, 24)?);
+        Some(DurableMark {
+            durable,
+            oldest: SegmentId(u32_at(self.bytes, 20)),
+        })
+    }
+}
+
+/// The record at `byte` of a segment whose bytes, up to wherever it ends, are `segment_bytes`.
+///
+/// # Errors
+/// The fault, when none is valid there. The lsn is the caller's to check.
+pub fn read_record(
+    segment_bytes: &[u8],
+    segment: SegmentId,
+    byte: u32,
+) -> Result<RawRecord<'_>, RecordFault> {
+    let bytes = segment_bytes.get(byte as usize..).unwrap_or_default();
+    let Some(header) = bytes.first_chunk::<RECORD_HEADER_BYTES>() else {
+        return Err(RecordFault::NeverWritten);
+    };
+    if *header == [0; RECORD_HEADER_BYTES] {
+        return Err(RecordFault::NeverWritten);
+    }
+    let length = u32_at(header, 4);
+    let is_possible = length as usize >= RECORD_HEADER_BYTES && length as usize <= bytes.len();
+    let Some(record) = bytes.get(..padded(length as usize)).filter(|_| is_possible) else {
+        return Err(RecordFault::Length(length));
+    };
+    let (found, computed) = (u32_at(record, 0), checksum(segment, byte, &record[4..]));
+    if found != computed {
+        return Err(RecordFault::Checksum { found, computed });
+    }
+    Ok(RawRecord {
+        bytes: &record[..length as usize],
+    })
+}
+
+/// A record's checksum. The seed differs between any two places of a segment, and between segments at one place.
+#[inline]
+pub fn checksum(segment: SegmentId, byte: u32, bytes: &[u8]) -> u32 {
+    let seed = segment.0.wrapping_mul(0x9E37_79B1) ^ byte;
+    let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// `length` rounded up to the alignment of records.
+#[inline]
+pub const fn padded(length: usize) -> usize {
+    length.next_multiple_of(RECORD_ALIGNMENT)
+}
+
+/// What a record to be written is, but for its payload.
+#[derive(Clone, Copy)]
+pub(super) struct Frame {
+    pub segment: SegmentId,
+    pub byte: u32,
+    pub lsn: Lsn,
+    pub kind: RecordKind,
+    pub flags: u8,
+    pub count: u16,
+}
+
+impl Frame {
+    /// The record's header, its checksum left for `seal`.
+    #[inline]
+    pub(super) fn header(&self, length: usize) -> [u8; RECORD_HEADER_BYTES] {
+        let mut header = [0; RECORD_HEADER_BYTES];
+        header[4..8].copy_from_slice(&(length as u32).to_le_bytes());
+        header[8..16].copy_from_slice(&self.lsn.0.to_le_bytes());
+        header[16] = self.kind as u8;
+        header[17] = self.flags;
+        header[18..20].copy_from_slice(&self.count.to_le_bytes());
+        header
+    }
+
+    /// Pads the record that begins at `begin` of `out` and has all its payload, and computes its checksum.
+    #[inline]
+    pub(super) fn seal(&self, out: &mut Vec<u8>, begin: usize) {
+        let length = out.len() - begin;
+        out.extend_from_slice(&[0; RECORD_ALIGNMENT][..padded(length) - length]);
+        let record = &mut out[begin..];
+        let sum = checksum(self.segment, self.byte, &record[4..]);
+        record[..4].copy_from_slice(&sum.to_le_bytes());
+    }
+
+    /// Writes a whole record whose payload is `head` and then `rest`.
+    pub(super) fn write(&self, head: &[u8], rest: &[u8], out: &mut Vec<u8>) {
+        let begin = out.len();
+        let length = RECORD_HEADER_BYTES + head.len() + rest.len();
+        out.reserve(padded(length));
+        out.extend_from_slice(&self.header(length));
+        out.extend_from_slice(head);
+        out.extend_from_slice(rest);
+        self.seal(out, begin);
+    }
+}
+
+/// Payload of an opaque record before its bytes.
+pub(super) fn opaque_head(bytes: &[u8]) -> [u8; 4] {
+    (bytes.len() as u32).to_le_bytes()
+}
+
+/// Flags of a topology snapshot's piece, and its bytes.
+pub(super) fn snapshot_parts(piece: SnapshotPiece<'_>) -> (u8, &[u8]) {
+    match piece {
+        SnapshotPiece::Begin => (SNAPSHOT_BEGIN, &[]),
+        SnapshotPiece::Change(bytes) => (0, bytes),
+        SnapshotPiece::End => (SNAPSHOT_END, &[]),
+    }
+}
+
+/// Payload of a DurableMark.
+pub(super) fn mark_payload(mark: DurableMark) -> [u8; 12] {
+    let mut payload = [0; 12];
+    payload[..4].copy_from_slice(&mark.oldest.0.to_le_bytes());
+    payload[4..].copy_from_slice(&mark.durable.0.to_le_bytes());
+    payload
+}
+
+/// What the payload of a record of one queue begins with; `settle` is zero but for a Settle.
+pub(super) fn queue_head(
+    stamp: QueueStamp,
+    settle: Option<SettleKind>,
+) -> [u8; QUEUE_HEAD_BYTES - RECORD_HEADER_BYTES] {
+    let mut head = [0; QUEUE_HEAD_BYTES - RECORD_HEADER_BYTES];
+    head[..2].copy_from_slice(&stamp.vshard.0.to_le_bytes());
+    head[2] = settle.map_or(0, |kind| kind as u8);
+    head[4..12].copy_from_slice(&stamp.queue.0.to_le_bytes());
+    head[12..].copy_from_slice(&stamp.vshard_lsn.to_le_bytes());
+    head
+}
+
+/// One item of a Settle: a range, first and last included.
+pub(super) fn range_item((first, last): (QueueSequence, QueueSequence)) -> [u8; RANGE_BYTES] {
+    item(first.0.to_le_bytes(), last.0)
+}
+
+/// One item of a Requeue.
+pub(super) fn requeue_item((sequence, delivery_count): (QueueSequence, u16)) -> [u8; RANGE_BYTES] {
+    item(sequence.0.to_le_bytes(), u64::from(delivery_count))
+}
+
+/// One item of a VshardLsns.
+pub(super) fn vshard_item(vshard: VshardId, last: u64) -> [u8; RANGE_BYTES] {
+    item(u64::from(vshard.0).to_le_bytes(), last)
+}
+
+fn item(head: [u8; 8], tail: u64) -> [u8; RANGE_BYTES] {
+    let mut item = [0; RANGE_BYTES];
+    item[..8].copy_from_slice(&head);
+    item[8..].copy_from_slice(&tail.to_le_bytes());
+    item
+}
+
+#[inline]
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+#[inline]
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(*bytes[at..].first_chunk().expect("the caller checked the length"))
+}
+
+#[inline]
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(*bytes[at..].first_chunk().expect("the caller checked the length"))
+}
+
+#[inline]
+pub(super) fn read_u64(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn written(byte: u32, kind: RecordKind, count: u16, head: &[u8], rest: &[u8]) -> Vec<u8> {
+        let mut out = vec![0; byte as usize];
+        let frame = Frame {
+            segment: SegmentId(7),
+            byte,
+            lsn: Lsn(41),
+            kind,
+            flags: 0,
+            count,
+        };
+        frame.write(head, rest, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_settle_reads_back_as_it_was_written() {
+        let stamp = QueueStamp {
+            queue: QueueId(9),
+            vshard: VshardId(3),
+            vshard_lsn: 12,
+        };
+        let ranges = [
+            (QueueSequence(1), QueueSequence(5)),
+            (QueueSequence(8), QueueSequence(8)),
+        ];
+        let head = queue_head(stamp, Some(SettleKind::Expired));
+        let bytes = written(16, RecordKind::Settle, 2, &head, &ranges.map(range_item).concat());
+        let raw = read_record(&bytes, SegmentId(7), 16).unwrap();
+        assert_eq!((raw.lsn(), raw.padded_length()), (Lsn(41), bytes.len() - 16));
+        let Some(Record::Settle {
+            stamp: found,
+            kind,
+            ranges: found_ranges,
+        }) = raw.decode()
+        else {
+            panic!()
+        };
+        assert_eq!((found, kind), (stamp, SettleKind::Expired));
+        assert!(found_ranges.iter().eq(ranges));
+    }
+
+    #[test]
+    fn a_requeue_reads_back_as_it_was_written() {
+        let stamp = QueueStamp {
+            queue: QueueId(9),
+            vshard: VshardId(3),
+            vshard_lsn: 12,
+        };
+        let items = [(QueueSequence(4), 1), (QueueSequence(6), u16::MAX)];
+        let bytes = written(
+            0,
+            RecordKind::Requeue,
+            2,
+            &queue_head(stamp, None),
+            &items.map(requeue_item).concat(),
+        );
+        let decoded = read_record(&bytes, SegmentId(7), 0).unwrap().decode();
+        let Some(Record::Requeue {
+            stamp: found,
+            items: found_items,
+        }) = decoded
+        else {
+            panic!()
+        };
+        assert_eq!(found, stamp);
+        assert!(found_items.iter().eq(items));
+    }
+
+    #[test]
+    fn a_record_is_valid_in_its_segment_and_at_its_byte_alone() {
+        let bytes = written(8, RecordKind::Topology, 0, &opaque_head(b"declared"), b"declared");
+        assert!(read_record(&bytes, SegmentId(7), 8).is_ok());
+        assert!(read_record(&bytes, SegmentId(8), 8).is_err());
+        let mut moved = vec![0; 8];
+        moved.extend_from_slice(&bytes);
+        assert!(read_record(&moved, SegmentId(7), 16).is_err());
+        assert_eq!(
+            read_record(&bytes, SegmentId(7), bytes.len() as u32),
+            Err(RecordFault::NeverWritten)
+        );
+        assert_eq!(
+            read_record(&[0; 64], SegmentId(7), 8),
+            Err(RecordFault::NeverWritten)
+        );
+    }
+
+    #[test]
+    fn a_reserved_kind_is_valid_and_not_understood() {
+        let bytes = written(0, RecordKind::Checkpoint, 0, &[], &[]);
+        assert_eq!(read_record(&bytes, SegmentId(7), 0).unwrap().decode(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_flipped_bit_never_passes(at in 0..60usize, bit in 0..8) {
+            let mut bytes = written(0, RecordKind::MessagePart, 0, &opaque_head(&[5; 36]), &[5; 36]);
+            prop_assert_eq!(bytes.len(), 64);
+            bytes[at] ^= 1u8 << bit;
+            prop_assert!(read_record(&bytes, SegmentId(7), 0).is_err());
+        }
+
+        #[test]
+        fn arbitrary_payloads_of_every_kind_decode_or_are_refused(
+            kind in 1..17u8, flags: u8, count: u16, payload in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let kind = RecordKind::from_number(kind).unwrap();
+            let mut bytes = Vec::new();
+            Frame { segment: SegmentId(1), byte: 0, lsn: Lsn(1), kind, flags, count }.write(&payload, &[], &mut bytes);
+            let decoded = read_record(&bytes, SegmentId(1), 0).unwrap().decode();
+            if let Some(Record::Message(message)) = decoded {
+                let _ = (message.entries().count(), message.parts().count(), message.body_bytes(), message.content());
+            }
+        }
+    }
+}
