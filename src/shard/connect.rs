@@ -1,0 +1,219 @@
+//! The story of a connection's beginning and of its conversation: accept, greet, log in, open; then step after step.
+
+use super::connections::{Hold, Peer};
+use super::{Shard, mailbox};
+use crate::auth::{Mechanism, User};
+use crate::connection::{Connection, ConnectionState, Step};
+use crate::model::{ChannelNumber, ConnectionId, Moment, ShortString};
+use crate::protocol::publish::RecognisedPublish;
+use tracing::{info, warn};
+
+/// Class and method of connection.start-ok.
+const START_OK: (u16, u16) = (10, 11);
+
+/// What a step means for the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The next step may be pulled.
+    Pull,
+    /// The connection waits; what set its hold resumes it.
+    Wait,
+    /// The connection has ended.
+    End,
+}
+
+impl Shard {
+    pub(super) fn accept(&mut self, peer: Peer, now: Moment) -> ConnectionId {
+        let connection = Connection::new(self.settings.tuning, self.settings.message_bytes_max, now);
+        let id = self.connections.add(peer, connection);
+        self.counters.connections_accepted += 1;
+        id
+    }
+
+    /// Pulls and carries out a connection's steps until its bytes are used up, or it must wait, or it ends.
+    pub(super) fn converse(&mut self, slot: u32, now: Moment) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        if connection.hold.is_some() {
+            return;
+        }
+        let Some(mut input) = connection.input.take() else {
+            return;
+        };
+        let mut run = std::mem::take(&mut self.scratch.run);
+        let next = loop {
+            let (consumed, next) = self.step(slot, &input.buffer[input.consumed..], &mut run, now);
+            input.consumed += consumed;
+            match next {
+                Some(Next::Pull) => {}
+                Some(next) => break next,
+                None => break Next::Pull,
+            }
+        };
+        self.scratch.run = run;
+        self.connections.note_output(slot);
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        connection.input = Some(input);
+        if next == Next::Pull {
+            self.reads.push(slot);
+        }
+    }
+
+    /// One step. `None` when more bytes are needed.
+    #[inline]
+    fn step(
+        &mut self,
+        slot: u32,
+        input: &[u8],
+        run: &mut Vec<RecognisedPublish>,
+        now: Moment,
+    ) -> (usize, Option<Next>) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return (0, Some(Next::End));
+        };
+        let pulled = connection
+            .connection
+            .pull(input, now, run, connection.outbound.buffer());
+        if let Step::Run(channel) = pulled.step {
+            let next = self.publish_run(slot, channel, input, run);
+            // A run that must wait for credit is pulled again as a whole.
+            let consumed = if next == Next::Wait { 0 } else { pulled.consumed };
+            return (consumed, Some(next));
+        }
+        if let Step::NeedMore = pulled.step {
+            return (0, None);
+        }
+        (pulled.consumed, Some(self.carry_out(slot, pulled.step)))
+    }
+
+    fn carry_out(&mut self, slot: u32, step: Step<'_>) -> Next {
+        match step {
+            Step::Handled | Step::NeedMore | Step::Run(_) => Next::Pull,
+            Step::Greeted => self.greet(slot),
+            Step::Login { mechanism, response } => self.log_in(slot, mechanism, response),
+            Step::Open { vhost } => self.open(slot, vhost),
+            Step::Method(channel, method) => self.obey(slot, channel, method),
+            Step::Assembled(channel) => self.publish_assembled(slot, channel),
+            Step::CloseChannel(channel) => self.close_channel(slot, channel),
+            Step::RefuseChannel(channel, refusal, failed) => {
+                self.refuse_channel(slot, channel, &refusal, failed)
+            }
+            Step::Refuse(refusal, failed) => self.refuse_connection(slot, &refusal, failed),
+            Step::CloseConnection => self.close_connection(slot),
+            Step::End => self.end(slot),
+        }
+    }
+
+    fn greet(&mut self, slot: u32) -> Next {
+        let connection = self.connections.get_mut(slot).expect("the step came from it");
+        connection
+            .connection
+            .start(&self.identity, connection.outbound.buffer());
+        Next::Pull
+    }
+
+    fn log_in(&mut self, slot: u32, mechanism: &[u8], response: &[u8]) -> Next {
+        let mechanism = match Mechanism::parse(mechanism) {
+            Ok(mechanism) => mechanism,
+            Err(refusal) => return self.refuse_connection(slot, &refusal, START_OK),
+        };
+        let connection = self.connections.get_mut(slot).expect("the step came from it");
+        let address = connection.peer.address;
+        let out = connection.outbound.buffer();
+        match self
+            .users
+            .authenticate(mechanism, response, address.ip().to_canonical().is_loopback())
+        {
+            Ok(user) => {
+                info!(connection = %connection.id, peer = %address, user = %user.name, "authenticated");
+                connection.connection.logged_in(user.name, out);
+                Next::Pull
+            }
+            Err(refused) => {
+                warn!(connection = %connection.id, peer = %address, reason = %refused, "login refused");
+                self.counters.logins_refused += 1;
+                connection.connection.login_refused(&refused.refusal(), out);
+                match connection.connection.state() {
+                    ConnectionState::Closed => self.end(slot),
+                    _ => Next::Pull,
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, slot: u32, vhost: &[u8]) -> Next {
+        let connection = self.connections.get_mut(slot).expect("the step came from it");
+        let user = User {
+            name: connection.connection.user().clone(),
+        };
+        if let Err(refusal) = self.users.may_open_vhost(&user, vhost) {
+            return self.refuse_connection(slot, &refusal, (10, 40));
+        }
+        let vhost = ShortString::new(vhost).expect("the decoder bounds a shortstr");
+        info!(connection = %connection.id, user = %user.name, vhost = %vhost, "connection open");
+        connection.connection.opened(vhost, connection.outbound.buffer());
+        Next::Pull
+    }
+
+    /// Lets a connection go on that waited.
+    pub(super) fn resume(&mut self, slot: u32) {
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.hold = None;
+            self.runnable.push(slot);
+        }
+    }
+
+    /// Lets connections go on that waited for credit. Those that still lack it will wait again.
+    pub(super) fn resume_publishers(&mut self) {
+        for slot in std::mem::take(&mut self.waiting_for_credit) {
+            let Some(connection) = self.connections.get_mut(slot) else {
+                continue;
+            };
+            let Some(Hold::Credit { assembled }) = connection.hold else {
+                continue;
+            };
+            self.resume(slot);
+            if let Some(channel) = assembled {
+                self.publish_assembled(slot, channel);
+            }
+        }
+    }
+
+    /// Lets a connection wait until the lanes it publishes to have credit again.
+    pub(super) fn wait_for_credit(&mut self, slot: u32, assembled: Option<ChannelNumber>) -> Next {
+        let connection = self.connections.get_mut(slot).expect("it publishes");
+        connection.hold = Some(Hold::Credit { assembled });
+        self.waiting_for_credit.push(slot);
+        self.counters.credit_pauses += 1;
+        Next::Wait
+    }
+
+    /// The client's replies are encoded here, so the connection is listed for writing.
+    pub(super) fn reply(
+        &mut self,
+        slot: u32,
+        channel: ChannelNumber,
+        method: &crate::protocol::method::Method<'_>,
+    ) {
+        if let Some(connection) = self.connections.get_mut(slot) {
+            method.encode(channel.0, connection.outbound.buffer());
+            self.connections.note_output(slot);
+        }
+    }
+
+    /// Whether every one of `owners` may be sent publishes.
+    #[inline]
+    pub(super) fn has_credit_for(&self, destinations: &[crate::channel::Destination]) -> bool {
+        destinations
+            .iter()
+            .all(|destination| self.mailbox.has_credit(destination.owner))
+    }
+
+    /// Says `message` to the core `to`.
+    pub(super) fn say(&mut self, to: crate::model::ShardId, message: mailbox::ShardMessage) {
+        self.mailbox.send(to, message);
+    }
+}

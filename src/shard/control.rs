@@ -1,0 +1,436 @@
+//! `Control`: the one shard that orders all declarations (shard 0).
+//!
+//! ```text
+//!   request ─▶ decided on `decided` ─▶ logged, if durable ─▶ synced ─▶ announced to every core ─▶ applied by all ─▶ answer
+//! ```
+//!
+//! Changes are numbered and go through these stages in order, several at a time. A request that changes nothing is
+//! answered too only when everything decided before it is applied everywhere, so that whoever was told of a queue
+//! finds it from any connection. `decided` runs ahead of the copies that cores route by.
+
+use crate::model::{
+    ConnectionId, FieldTable, Lsn, QueueId, Refusal, ReplyCode, ShardId, ShortString, VSHARD_COUNT, VshardId,
+};
+use crate::topology::{Change, DeclareVerdict, ExchangeDeclare, QueueDeclare, QueueDefinition, Topology};
+use std::collections::VecDeque;
+
+/// Whom an answer goes to.
+#[derive(Clone, Copy, Debug)]
+pub enum ReplyTo {
+    /// A connection that waits.
+    Connection(ConnectionId),
+    /// Nobody: the broker itself asked.
+    Nobody,
+}
+
+/// A declaration, as a core sends it to control.
+#[derive(Debug)]
+pub struct ControlRequest {
+    /// Who waits for the answer.
+    pub reply_to: ReplyTo,
+    /// The vhost.
+    pub vhost: ShortString,
+    /// What to do.
+    pub action: ControlAction,
+}
+
+/// What control can be asked to do.
+#[derive(Debug)]
+pub enum ControlAction {
+    /// exchange.declare.
+    DeclareExchange {
+        /// Its name.
+        name: ShortString,
+        /// Its type's name.
+        kind: ShortString,
+        /// Whether it survives a restart.
+        durable: bool,
+        /// Whether it goes with its last binding.
+        auto_delete: bool,
+        /// Whether clients may not publish to it.
+        internal: bool,
+        /// Its arguments.
+        arguments: FieldTable,
+    },
+    /// exchange.delete.
+    DeleteExchange {
+        /// Its name.
+        name: ShortString,
+        /// Only without bindings.
+        if_unused: bool,
+    },
+    /// exchange.bind or exchange.unbind.
+    BindExchange {
+        /// Whether to unbind.
+        unbind: bool,
+        /// The source exchange.
+        source: ShortString,
+        /// The destination exchange.
+        destination: ShortString,
+        /// The routing key.
+        routing_key: ShortString,
+        /// The arguments.
+        arguments: FieldTable,
+    },
+    /// queue.declare of a queue that the asking core does not know.
+    DeclareQueue {
+        /// Its name.
+        name: ShortString,
+        /// Whether the broker made the name.
+        server_named: bool,
+        /// Whether it survives a restart.
+        durable: bool,
+        /// Whether it belongs to one connection.
+        exclusive: bool,
+        /// Whether it goes with its last consumer.
+        auto_delete: bool,
+        /// Its arguments.
+        arguments: FieldTable,
+        /// The declaring connection.
+        connection: ConnectionId,
+    },
+    /// The owner has frozen this queue: delete it. The count goes into the answer.
+    DeleteQueue {
+        /// The queue.
+        queue: QueueId,
+        /// Ready messages it had.
+        message_count: u32,
+    },
+    /// queue.bind or queue.unbind.
+    BindQueue {
+        /// Whether to unbind.
+        unbind: bool,
+        /// The queue.
+        queue: ShortString,
+        /// The exchange.
+        exchange: ShortString,
+        /// The routing key.
+        routing_key: ShortString,
+        /// The arguments.
+        arguments: FieldTable,
+        /// The connection that asks.
+        connection: ConnectionId,
+    },
+}
+
+/// What control answers when all cores have applied the changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlAnswer {
+    /// Done.
+    Done,
+    /// The queue exists under this id now; `created` tells whether this request made it.
+    QueueDeclared {
+        /// Its id.
+        queue: QueueId,
+        /// Whether it is new.
+        created: bool,
+    },
+    /// The queue is gone.
+    QueueDeleted {
+        /// Ready messages it had.
+        message_count: u32,
+    },
+}
+
+/// An answer that leaves when all changes up to a number are applied everywhere.
+#[derive(Debug)]
+pub struct PendingAnswer {
+    after: u64,
+    reply_to: ReplyTo,
+    answer: Result<ControlAnswer, Refusal>,
+}
+
+#[derive(Debug)]
+struct PendingChange {
+    number: u64,
+    change: Change,
+    /// Set while the change must be durable first: its record, once appended.
+    durable_at: Option<Lsn>,
+}
+
+/// The control shard's state.
+pub struct Control {
+    decided: Topology,
+    queues_of_shard: Vec<u32>,
+    vshard_turn: u16,
+    next_queue: u64,
+    decided_number: u64,
+    announced_number: u64,
+    unannounced: VecDeque<PendingChange>,
+    applied_by: Vec<u64>,
+    answers: VecDeque<PendingAnswer>,
+}
+
+impl Control {
+    /// Control over `shards` cores, beginning from the recovered `topology`; `next_queue` is above every queue id ever given.
+    pub fn new(topology: Topology, shards: u16, next_queue: u64) -> Self {
+        let mut queues_of_shard = vec![0; usize::from(shards)];
+        for queue in topology.queues() {
+            queues_of_shard[usize::from(queue.owner.0)] += 1;
+        }
+        Self {
+            decided: topology,
+            queues_of_shard,
+            vshard_turn: 0,
+            next_queue,
+            decided_number: 0,
+            announced_number: 0,
+            unannounced: VecDeque::new(),
+            applied_by: vec![0; usize::from(shards)],
+            answers: VecDeque::new(),
+        }
+    }
+
+    /// The topology as decided, ahead of what cores route by.
+    pub fn decided(&self) -> &Topology {
+        &self.decided
+    }
+
+    /// Decides `request`. `append` logs a durable change and returns its record's number.
+    pub fn decide(&mut self, request: ControlRequest, append: &mut dyn FnMut(&Change) -> Lsn) {
+        let verdict = self.judge(&request);
+        let answer = verdict.map(|(changes, answer)| {
+            for change in changes {
+                self.enqueue(change, append);
+            }
+            answer
+        });
+        self.answers.push_back(PendingAnswer {
+            after: self.decided_number,
+            reply_to: request.reply_to,
+            answer,
+        });
+    }
+
+    /// Takes the changes that may be announced now that the log is durable up to `durable`, with the number of the last.
+    pub fn announce(&mut self, durable: Lsn) -> Option<(u64, Vec<Change>)> {
+        let mut changes = Vec::new();
+        while let Some(next) = self.unannounced.front() {
+            if next.durable_at.is_some_and(|lsn| lsn > durable) {
+                break;
+            }
+            let next = self.unannounced.pop_front().expect("looked at just above");
+            self.announced_number = next.number;
+            changes.push(next.change);
+        }
+        (!changes.is_empty()).then_some((self.announced_number, changes))
+    }
+
+    /// Whether a change waits to be durable.
+    pub fn awaits_sync(&self) -> bool {
+        !self.unannounced.is_empty()
+    }
+
+    /// `shard` has applied all changes up to `number`.
+    pub fn applied(&mut self, shard: ShardId, number: u64) {
+        self.applied_by[usize::from(shard.0)] = number;
+    }
+
+    /// The next answer that may leave.
+    pub fn next_answer(&mut self) -> Option<(ReplyTo, Result<ControlAnswer, Refusal>)> {
+        let everywhere = self.applied_by.iter().copied().min().unwrap_or(0);
+        let next = self.answers.pop_front_if(|answer| answer.after <= everywhere)?;
+        Some((next.reply_to, next.answer))
+    }
+
+    fn enqueue(&mut self, change: Change, append: &mut dyn FnMut(&Change) -> Lsn) {
+        let durable_at = change.is_durable(&self.decided).then(|| append(&change));
+        self.count_queues(&change);
+        self.decided.apply(&change);
+        self.decided_number += 1;
+        self.unannounced.push_back(PendingChange {
+            number: self.decided_number,
+            change,
+            durable_at,
+        });
+    }
+
+    fn count_queues(&mut self, change: &Change) {
+        match change {
+            Change::QueueDeclared(queue) => self.queues_of_shard[usize::from(queue.owner.0)] += 1,
+            Change::QueueDeleted { id } => {
+                if let Some(queue) = self.decided.queue_by_id(*id) {
+                    self.queues_of_shard[usize::from(queue.owner.0)] -= 1;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn judge(&mut self, request: &ControlRequest) -> Result<(Vec<Change>, ControlAnswer), Refusal> {
+        let vhost = request.vhost.as_bytes();
+        let done = |changes: Vec<Change>| (changes, ControlAnswer::Done);
+        match &request.action {
+            ControlAction::DeclareExchange {
+                name,
+                kind,
+                durable,
+                auto_delete,
+                internal,
+                arguments,
+            } => {
+                let declare = ExchangeDeclare {
+                    vhost,
+                    name: name.as_bytes(),
+                    kind: kind.as_bytes(),
+                    passive: false,
+                    durable: *durable,
+                    auto_delete: *auto_delete,
+                    internal: *internal,
+                    arguments: arguments.as_ref(),
+                };
+                Ok(done(
+                    self.decided
+                        .decide_exchange_declare(&declare)?
+                        .into_iter()
+                        .collect(),
+                ))
+            }
+            ControlAction::DeleteExchange { name, if_unused } => Ok(done(
+                self.decided
+                    .decide_exchange_delete(vhost, name.as_bytes(), *if_unused)?,
+            )),
+            ControlAction::BindExchange {
+                unbind,
+                source,
+                destination,
+                routing_key,
+                arguments,
+            } => {
+                let (source, destination) = (source.as_bytes(), destination.as_bytes());
+                let (key, arguments) = (routing_key.as_bytes(), arguments.as_ref());
+                let changes = if *unbind {
+                    self.decided
+                        .decide_exchange_unbind(vhost, destination, source, key, arguments)?
+                } else {
+                    self.decided
+                        .decide_exchange_bind(vhost, destination, source, key, arguments)?
+                };
+                Ok(done(changes))
+            }
+            ControlAction::BindQueue {
+                unbind,
+                queue,
+                exchange,
+                routing_key,
+                arguments,
+                connection,
+            } => {
+                let (queue, exchange) = (queue.as_bytes(), exchange.as_bytes());
+                let (key, arguments) = (routing_key.as_bytes(), arguments.as_ref());
+                let changes = if *unbind {
+                    self.decided
+                        .decide_queue_unbind(vhost, queue, exchange, key, arguments, *connection)?
+                } else {
+                    self.decided
+                        .decide_queue_bind(vhost, queue, exchange, key, arguments, *connection)?
+                };
+                Ok(done(changes))
+            }
+            ControlAction::DeclareQueue { .. } => self.judge_queue_declare(request),
+            ControlAction::DeleteQueue { queue, message_count } => {
+                let changes = self.decided.queue_deletion_changes(*queue);
+                Ok((
+                    changes,
+                    ControlAnswer::QueueDeleted {
+                        message_count: *message_count,
+                    },
+                ))
+            }
+        }
+    }
+
+    fn judge_queue_declare(
+        &mut self,
+        request: &ControlRequest,
+    ) -> Result<(Vec<Change>, ControlAnswer), Refusal> {
+        let ControlAction::DeclareQueue {
+            name,
+            server_named,
+            durable,
+            exclusive,
+            auto_delete,
+            arguments,
+            connection,
+        } = &request.action
+        else {
+            unreachable!("the caller matched a queue.declare");
+        };
+        let declare = QueueDeclare {
+            vhost: request.vhost.as_bytes(),
+            name: name.as_bytes(),
+            server_named: *server_named,
+            passive: false,
+            durable: *durable,
+            exclusive: *exclusive,
+            auto_delete: *auto_delete,
+            arguments: arguments.as_ref(),
+            connection: *connection,
+        };
+        if let DeclareVerdict::Exists(queue) = self.decided.check_queue_declare(&declare)? {
+            return Ok((
+                Vec::new(),
+                ControlAnswer::QueueDeclared {
+                    queue,
+                    created: false,
+                },
+            ));
+        }
+        let lane = self.lane_asked_for(request, name, arguments)?;
+        let near = (*exclusive || *server_named).then_some(connection.shard);
+        let owner = lane.or(near).unwrap_or_else(|| self.least_loaded_shard());
+        let definition = QueueDefinition {
+            id: QueueId(self.next_queue),
+            vhost: request.vhost.clone(),
+            name: name.clone(),
+            vshard: self.vshard_on(owner),
+            owner,
+            durable: *durable && !*exclusive,
+            exclusive: exclusive.then_some(*connection),
+            auto_delete: *auto_delete,
+            arguments: arguments.clone(),
+        };
+        self.next_queue += 1;
+        let answer = ControlAnswer::QueueDeclared {
+            queue: definition.id,
+            created: true,
+        };
+        Ok((vec![Change::QueueDeclared(definition)], answer))
+    }
+
+    /// The core that `x-lane` names.
+    fn lane_asked_for(
+        &self,
+        request: &ControlRequest,
+        name: &ShortString,
+        arguments: &FieldTable,
+    ) -> Result<Option<ShardId>, Refusal> {
+        let Some(lane) = crate::topology::lane_argument(arguments.as_ref()) else {
+            return Ok(None);
+        };
+        let cores = self.applied_by.len();
+        match u16::try_from(lane).ok().filter(|&lane| usize::from(lane) < cores) {
+            Some(lane) => Ok(Some(ShardId(lane))),
+            None => {
+                let vhost = &request.vhost;
+                let text = format!(
+                    "invalid arg 'x-lane' for queue '{name}' in vhost '{vhost}': {lane} is not one of the {cores} lanes, counted from 0"
+                );
+                Err(Refusal::new(ReplyCode::PreconditionFailed, text))
+            }
+        }
+    }
+
+    fn least_loaded_shard(&self) -> ShardId {
+        let least = (0..self.queues_of_shard.len()).min_by_key(|&shard| self.queues_of_shard[shard]);
+        ShardId(least.expect("a broker has a core") as u16)
+    }
+
+    /// The next vshard, in turn, of those that live on `owner`.
+    fn vshard_on(&mut self, owner: ShardId) -> VshardId {
+        let shards = self.applied_by.len() as u16;
+        let homes = (VSHARD_COUNT / shards).max(1);
+        self.vshard_turn = (self.vshard_turn + 1) % homes;
+        VshardId((self.vshard_turn * shards + owner.0) % VSHARD_COUNT)
+    }
+}

@@ -1,0 +1,55 @@
+//! The story of time: heartbeats, handshakes that take too long, buffers nobody uses, and the log's own deadlines.
+
+use super::Shard;
+use crate::connection::SilentPeer;
+use crate::model::Moment;
+use crate::net::Outbound;
+use tracing::warn;
+
+/// Time between looks at every connection.
+const BEAT_MILLISECONDS: u64 = 1000;
+
+impl Shard {
+    /// The coarse timer has ticked.
+    pub(super) fn keep_time(&mut self, now: Moment) {
+        self.is_mark_due = true;
+        if now.milliseconds_since(self.last_beat) < BEAT_MILLISECONDS {
+            return;
+        }
+        self.last_beat = now;
+        let slots: Vec<u32> = self.connections.slots().collect();
+        for slot in slots {
+            if let Err(silence) = self.beat(slot, now) {
+                self.let_go(slot, silence);
+            }
+        }
+    }
+
+    /// A connection that waits is not read, so its silence is not its peer's.
+    fn beat(&mut self, slot: u32, now: Moment) -> Result<(), SilentPeer> {
+        let handshake = self.settings.handshake_milliseconds;
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return Ok(());
+        };
+        let is_reading = connection.hold.is_none();
+        connection.outbound.shrink_when_idle();
+        let before = connection.outbound.len();
+        connection
+            .connection
+            .beat(now, is_reading, handshake, connection.outbound.buffer())?;
+        if connection.outbound.len() > before {
+            self.connections.note_output(slot);
+        }
+        Ok(())
+    }
+
+    fn let_go(&mut self, slot: u32, silence: SilentPeer) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let (slot, generation) = (connection.id.slot, connection.id.generation);
+        warn!(connection = %connection.id, peer = %connection.peer.address, reason = %silence, "closing connection");
+        connection.outbound = Outbound::new();
+        self.disconnect((slot, generation), &silence.to_string());
+    }
+}

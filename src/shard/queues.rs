@@ -1,0 +1,260 @@
+//! `Queues`: the queues this core owns, with the bytes of what they hold.
+
+use crate::model::{Content, QueueId, QueueSequence, ShortString, VshardId};
+use crate::queue::{Arena, Entry, Locator, Queue};
+use crate::shard::mailbox::SHARED_CONTENT_BYTES;
+use crate::storage::{EntryHeader, Log};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// Slot number that stands for a queue of another core.
+pub const NO_SLOT: u32 = u32::MAX;
+
+/// One queue and what belongs to it.
+pub struct QueueSlot {
+    /// Its id.
+    pub id: QueueId,
+    /// Its vhost.
+    pub vhost: ShortString,
+    /// Its name.
+    pub name: ShortString,
+    /// Its vshard.
+    pub vshard: VshardId,
+    /// Whether it survives a restart: only then are persistent messages logged.
+    pub durable: bool,
+    /// Whether it goes with its last consumer.
+    pub auto_delete: bool,
+    /// Order and consumers.
+    pub queue: Queue,
+    /// Bytes of small messages that are not in the log.
+    pub arena: Arena,
+    /// Sequences settled in this tick and not yet in the log, as ranges.
+    pub settled: Vec<(QueueSequence, QueueSequence)>,
+    /// Whether the queue is being deleted: it takes and gives nothing any more.
+    pub is_frozen: bool,
+    /// Whether the list of queues with something to deliver names it.
+    pub is_listed: bool,
+    /// Whether the list of queues with settles to log names it.
+    pub is_settling: bool,
+}
+
+/// The queues of one core, by slot and by id.
+#[derive(Default)]
+pub struct Queues {
+    slots: Vec<Option<Box<QueueSlot>>>,
+    free: Vec<u32>,
+    by_id: BTreeMap<QueueId, u32>,
+    newest: QueueId,
+}
+
+impl Queues {
+    /// Adds a queue; returns its slot.
+    pub fn add(&mut self, queue: QueueSlot) -> u32 {
+        let id = queue.id;
+        self.newest = self.newest.max(id);
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() as u32 - 1
+        });
+        self.slots[slot as usize] = Some(Box::new(queue));
+        self.by_id.insert(id, slot);
+        slot
+    }
+
+    /// Takes a queue out.
+    pub fn remove(&mut self, id: QueueId) -> Option<Box<QueueSlot>> {
+        let slot = self.by_id.remove(&id)?;
+        self.free.push(slot);
+        self.slots[slot as usize].take()
+    }
+
+    /// Whether `id` was given out later than any this core has heard of: word of it is under way.
+    pub fn is_from_the_future(&self, id: QueueId) -> bool {
+        id > self.newest
+    }
+
+    /// This core has heard of `id`, its own or another's.
+    pub fn heard_of(&mut self, id: QueueId) {
+        self.newest = self.newest.max(id);
+    }
+
+    /// The slot of a queue of this core.
+    #[inline]
+    pub fn slot_of(&self, id: QueueId) -> Option<u32> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// The queue in `slot`.
+    #[inline]
+    pub fn get_mut(&mut self, slot: u32) -> Option<&mut QueueSlot> {
+        self.slots.get_mut(slot as usize)?.as_deref_mut()
+    }
+
+    /// The queue `id`, found by its slot when `hint` is right.
+    #[inline]
+    pub fn find(&mut self, id: QueueId, hint: u32) -> Option<(u32, &mut QueueSlot)> {
+        let is_right = matches!(self.slots.get(hint as usize), Some(Some(queue)) if queue.id == id);
+        let slot = if is_right { hint } else { self.slot_of(id)? };
+        Some((slot, self.get_mut(slot)?))
+    }
+
+    /// All queues.
+    pub fn iter(&self) -> impl Iterator<Item = &QueueSlot> {
+        self.slots.iter().flatten().map(|queue| &**queue)
+    }
+
+    /// All queues, ascending by id.
+    pub fn ids(&self) -> Vec<QueueId> {
+        self.by_id.keys().copied().collect()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+}
+
+impl QueueSlot {
+    /// An empty queue.
+    pub fn new(
+        id: QueueId,
+        vhost: ShortString,
+        name: ShortString,
+        vshard: VshardId,
+        durable: bool,
+        auto_delete: bool,
+    ) -> Self {
+        Self {
+            id,
+            vhost,
+            name,
+            vshard,
+            durable,
+            auto_delete,
+            queue: Queue::new(),
+            arena: Arena::new(),
+            settled: Vec::new(),
+            is_frozen: false,
+            is_listed: false,
+            is_settling: false,
+        }
+    }
+
+    /// Stores a message that is not logged, and makes it ready.
+    #[inline]
+    pub fn push_transient(&mut self, content: Content<'_>, shared: &mut SharedContents) {
+        let locator = if content.encoded_length() < SHARED_CONTENT_BYTES {
+            Locator::Arena(self.arena.store(&content))
+        } else {
+            let mut bytes = Vec::with_capacity(content.encoded_length());
+            content.encode(&mut bytes);
+            Locator::Shared(shared.add(Bytes::from(bytes)))
+        };
+        self.queue.push(entry(locator, content.body.len(), false));
+    }
+
+    /// Makes ready a message whose bytes are counted.
+    pub fn push_shared(&mut self, bytes: Bytes, body_length: usize, shared: &mut SharedContents) {
+        let slot = shared.add(bytes);
+        self.queue.push(entry(Locator::Shared(slot), body_length, false));
+    }
+
+    /// The queue's entry in the record of a message that will have its next sequence.
+    #[inline]
+    pub fn entry_header(&self) -> EntryHeader {
+        EntryHeader::new(self.id, self.vshard, self.queue.next_sequence())
+    }
+
+    /// Makes ready a message whose record was appended.
+    #[inline]
+    pub fn push_logged(&mut self, locator: Locator, body_length: usize) {
+        self.queue.push(entry(locator, body_length, true));
+    }
+
+    /// Frees the bytes of a message that left the queue; a logged one is noted as settled.
+    #[inline]
+    pub fn release(
+        &mut self,
+        sequence: QueueSequence,
+        entry: Entry,
+        log: &mut Log,
+        shared: &mut SharedContents,
+    ) {
+        match entry.locator {
+            Locator::Arena(slot) => self.arena.release(slot),
+            Locator::Shared(slot) => shared.remove(slot),
+            Locator::Log { position, .. } => {
+                self.note_settled(sequence);
+                log.release(position);
+            }
+        }
+    }
+
+    /// Adds a sequence to the ranges settled in this tick.
+    #[inline]
+    fn note_settled(&mut self, sequence: QueueSequence) {
+        match self.settled.last_mut() {
+            Some(last) if last.1.0 + 1 == sequence.0 => last.1 = sequence,
+            _ => self.settled.push((sequence, sequence)),
+        }
+    }
+}
+
+#[inline]
+fn entry(locator: Locator, body_length: usize, persistent: bool) -> Entry {
+    let body_bytes = u32::try_from(body_length).unwrap_or(u32::MAX);
+    Entry {
+        locator,
+        body_bytes,
+        delivery_count: 0,
+        persistent,
+        redelivered: false,
+    }
+}
+
+/// Large contents that are not in the log, counted.
+#[derive(Default)]
+pub struct SharedContents {
+    slots: Vec<Bytes>,
+    free: Vec<u32>,
+    live_bytes: u64,
+}
+
+impl SharedContents {
+    /// Adds a content; returns its slot.
+    pub fn add(&mut self, bytes: Bytes) -> u32 {
+        self.live_bytes += bytes.len() as u64;
+        match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = bytes;
+                slot
+            }
+            None => {
+                self.slots.push(bytes);
+                self.slots.len() as u32 - 1
+            }
+        }
+    }
+
+    /// The content in `slot`.
+    pub fn get(&self, slot: u32) -> &Bytes {
+        &self.slots[slot as usize]
+    }
+
+    /// Drops the content in `slot`.
+    pub fn remove(&mut self, slot: u32) {
+        let bytes = std::mem::take(&mut self.slots[slot as usize]);
+        self.live_bytes -= bytes.len() as u64;
+        self.free.push(slot);
+    }
+
+    /// Bytes held, counting once for each queue that holds them.
+    pub fn live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+}

@@ -1,0 +1,362 @@
+//! Recovery: what the logs hold becomes the topology, the queues and their messages, dealt to the cores that own them.
+//!
+//! ```text
+//!   data directory/
+//!     clean              present only after an orderly stop
+//!     shard-0000/ …      one log a core; core 0's holds what is declared
+//! ```
+//!
+//! All logs are opened at once, a thread each. Messages lie in the log of the core that owned their queue; when the
+//! broker starts with fewer cores, or a queue has another owner than before, they are copied to the owner's log and
+//! synced there before the old log is told that they are gone. A crash in between leaves both copies, which are one
+//! message again by queue and sequence.
+
+use super::control::Control;
+use super::queues::{QueueSlot, Queues};
+use crate::config::Config;
+use crate::model::{Content, QueueId, QueueSequence, ShardId};
+use crate::queue::{Entry, Locator};
+use crate::runtime::disk::{Disk, RealDisk};
+use crate::storage::{
+    Appended, EntryHeader, Log, LogOptions, RecoveredLog, RecoveredMessage, RecoveredQueue, SettleKind,
+    StorageError, Tail, shard_directory_name,
+};
+use crate::topology::{Change, QueueDefinition, Topology};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tracing::{info, warn};
+
+/// What a core begins with.
+pub struct Dealt {
+    /// Its log.
+    pub log: Log,
+    /// Its queues.
+    pub queues: Queues,
+    /// What is declared.
+    pub topology: Topology,
+    /// Control, for core 0.
+    pub control: Option<Control>,
+    /// Messages recovered into its queues.
+    pub messages: u64,
+}
+
+/// A log that was opened, and what it holds.
+pub struct OpenedLog {
+    /// The log.
+    pub log: Log,
+    /// What it holds.
+    pub found: RecoveredLog,
+}
+
+/// How logs are opened and what is made of them.
+#[derive(Clone, Copy)]
+pub struct RecoveryOptions {
+    /// Cores of this run.
+    pub shards: u16,
+    /// Whether the last run stopped in order, so that the logs know of every delivery.
+    pub was_clean: bool,
+    /// The lowest id that a new queue may get; above all ids ever given if the clock never went back.
+    pub least_queue: u64,
+}
+
+/// Name of the file that says that the last run stopped in order.
+const CLEAN_STOP: &str = "clean";
+
+/// Opens the logs of `config`'s data directory for `shards` cores and deals out what they hold.
+///
+/// # Errors
+/// The directory or a log cannot be opened, or is damaged.
+pub fn recover(config: &Config, shards: u16, unix_milliseconds: u64) -> Result<Vec<Dealt>, StorageError> {
+    let directory = &config.data_dir;
+    let root = RealDisk::open(directory)?;
+    let was_clean = take_clean_stop(&root)?;
+    let options = LogOptions {
+        segment_bytes: config.log.segment_bytes.get(),
+        spare_segments: config.log.spare_segments.get() as usize,
+        log_id: unix_milliseconds,
+    };
+    let logs = open_logs(directory, shards.max(existing_shards(&root)?), options)?;
+    logs.iter()
+        .enumerate()
+        .for_each(|(shard, opened)| tell_tail(shard, &opened.found));
+    let least_queue = unix_milliseconds << 12;
+    deal(
+        logs,
+        RecoveryOptions {
+            shards,
+            was_clean,
+            least_queue,
+        },
+    )
+}
+
+/// Notes in the data directory that the broker stopped in order.
+///
+/// # Errors
+/// Whatever the system says.
+pub fn note_clean_stop(directory: &Path) -> Result<(), StorageError> {
+    let root = RealDisk::open(directory)?;
+    root.create(CLEAN_STOP, 0)?;
+    root.sync_directory()?;
+    Ok(())
+}
+
+fn take_clean_stop(root: &RealDisk) -> Result<bool, StorageError> {
+    let was_clean = root.list()?.iter().any(|name| name == CLEAN_STOP);
+    if was_clean {
+        root.remove(CLEAN_STOP)?;
+        root.sync_directory()?;
+    }
+    Ok(was_clean)
+}
+
+/// One more than the highest core that has a log.
+fn existing_shards(root: &RealDisk) -> Result<u16, StorageError> {
+    let names = root.list()?;
+    let has_log = |shard: &u16| names.contains(&shard_directory_name(ShardId(*shard)));
+    Ok((0..u16::MAX).take_while(has_log).count() as u16)
+}
+
+fn open_logs(directory: &Path, count: u16, options: LogOptions) -> Result<Vec<OpenedLog>, StorageError> {
+    let open = |shard: u16| {
+        let disk = RealDisk::open(&directory.join(shard_directory_name(ShardId(shard))))?;
+        let options = LogOptions {
+            log_id: options.log_id + u64::from(shard),
+            ..options
+        };
+        let (log, found) = Log::open(Box::new(disk), ShardId(shard), options)?;
+        Ok(OpenedLog { log, found })
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..count).map(|shard| scope.spawn(move || open(shard))).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a panic ends the process"))
+            .collect()
+    })
+}
+
+fn tell_tail(shard: usize, found: &RecoveredLog) {
+    info!(
+        shard,
+        records = found.records,
+        queues = found.queues.len(),
+        "log read"
+    );
+    if let Tail::Torn { file, byte } = &found.tail {
+        warn!(
+            shard,
+            file, byte, "the log ended in a record that was never confirmed; it was cut there"
+        );
+    }
+}
+
+/// Makes of opened logs what each core begins with.
+///
+/// # Errors
+/// A log cannot be written, or the topology in it cannot be decoded.
+pub fn deal(mut logs: Vec<OpenedLog>, options: RecoveryOptions) -> Result<Vec<Dealt>, StorageError> {
+    let topology = read_topology(&logs[0].found, options.shards)?;
+    let next_queue = next_queue(&topology, &logs).max(options.least_queue);
+    move_strays(&mut logs, &topology)?;
+    let mut dealt = Vec::new();
+    for (index, opened) in logs.into_iter().enumerate().take(usize::from(options.shards)) {
+        let id = ShardId(index as u16);
+        let OpenedLog { mut log, found } = opened;
+        let (queues, messages) = restore_queues(id, &topology, found, &mut log, options.was_clean);
+        let control = (index == 0).then(|| Control::new(topology.clone(), options.shards, next_queue));
+        dealt.push(Dealt {
+            log,
+            queues,
+            topology: topology.clone(),
+            control,
+            messages,
+        });
+    }
+    Ok(dealt)
+}
+
+fn read_topology(found: &RecoveredLog, shards: u16) -> Result<Topology, StorageError> {
+    let mut topology = Topology::new();
+    for bytes in &found.topology {
+        let change = Change::decode(bytes).map_err(|error| {
+            std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                format!("declared topology: {error}"),
+            )
+        })?;
+        topology.apply(&housed(change, shards));
+    }
+    Ok(topology)
+}
+
+/// A queue of a core that this run does not have gets an owner by its vshard.
+fn housed(change: Change, shards: u16) -> Change {
+    match change {
+        Change::QueueDeclared(queue) if queue.owner.0 >= shards => {
+            let owner = ShardId(queue.vshard.0 % shards);
+            Change::QueueDeclared(QueueDefinition { owner, ..queue })
+        }
+        change => change,
+    }
+}
+
+fn next_queue(topology: &Topology, logs: &[OpenedLog]) -> u64 {
+    let declared = topology.queues().map(|queue| queue.id);
+    let logged = logs.iter().flat_map(|opened| opened.found.queues.keys().copied());
+    declared.chain(logged).map(|id| id.0 + 1).max().unwrap_or(1)
+}
+
+/// Copies messages to the logs of their queues' owners, where they lie in another.
+fn move_strays(logs: &mut [OpenedLog], topology: &Topology) -> Result<(), StorageError> {
+    for from in 0..logs.len() {
+        let strays: Vec<(QueueId, ShardId)> = logs[from]
+            .found
+            .queues
+            .keys()
+            .filter_map(|&id| Some((id, topology.queue_by_id(id)?.owner)))
+            .filter(|(_, owner)| usize::from(owner.0) != from)
+            .collect();
+        for (id, owner) in strays {
+            let queue = logs[from].found.queues.remove(&id).expect("just listed");
+            move_queue(logs, from, usize::from(owner.0), id, queue)?;
+        }
+    }
+    Ok(())
+}
+
+fn move_queue(
+    logs: &mut [OpenedLog],
+    from: usize,
+    to: usize,
+    id: QueueId,
+    queue: RecoveredQueue,
+) -> Result<(), StorageError> {
+    let [source, target] = logs.get_disjoint_mut([from, to]).expect("two cores' logs");
+    let home = target.found.queues.entry(id).or_default();
+    home.vshard = queue.vshard;
+    home.next_sequence = home.next_sequence.max(queue.next_sequence);
+    for (&sequence, message) in &queue.live {
+        if !home.live.contains_key(&sequence) {
+            let appended = copy_message(source, &mut target.log, id, sequence, &queue, message);
+            let copied = RecoveredMessage {
+                position: appended.position,
+                length: appended.length,
+                ..*message
+            };
+            home.live.insert(sequence, copied);
+        }
+    }
+    target.log.flush()?;
+    sync_here(&mut target.log)?;
+    let ranges: Vec<(QueueSequence, QueueSequence)> =
+        queue.live.keys().map(|&sequence| (sequence, sequence)).collect();
+    source
+        .log
+        .append_settle(id, queue.vshard, SettleKind::Dropped, &ranges);
+    queue
+        .live
+        .values()
+        .for_each(|message| source.log.release(message.position));
+    source.log.flush()?;
+    sync_here(&mut source.log)
+}
+
+fn copy_message(
+    source: &OpenedLog,
+    target: &mut Log,
+    id: QueueId,
+    sequence: QueueSequence,
+    queue: &RecoveredQueue,
+    message: &RecoveredMessage,
+) -> Appended {
+    let stored = source.log.read(message.position);
+    let body: Vec<u8> = std::iter::once(stored.content.body)
+        .chain(stored.parts())
+        .flatten()
+        .copied()
+        .collect();
+    let header = EntryHeader {
+        delivery_count: message.delivery_count,
+        redelivered: message.redelivered,
+        ..EntryHeader::new(id, queue.vshard, sequence)
+    };
+    target.append_message(
+        &[header],
+        Content {
+            body: &body,
+            ..stored.content
+        },
+    )
+}
+
+/// Syncs a log on this thread: nobody is served yet.
+pub(super) fn sync_here(log: &mut Log) -> Result<(), StorageError> {
+    if let Some(request) = log.sync_request() {
+        let result = request.run();
+        log.synced(request, result)?;
+    }
+    Ok(())
+}
+
+/// The queues of core `id`, with what its log holds of them. Messages of queues that are not declared any more are let go.
+fn restore_queues(
+    id: ShardId,
+    topology: &Topology,
+    found: RecoveredLog,
+    log: &mut Log,
+    was_clean: bool,
+) -> (Queues, u64) {
+    let mut queues = Queues::default();
+    let mut contents: BTreeMap<QueueId, RecoveredQueue> = found.queues;
+    let mut messages = 0;
+    for definition in topology.queues() {
+        let recovered = contents.remove(&definition.id).unwrap_or_default();
+        if definition.owner == id {
+            messages += recovered.live.len() as u64;
+            queues.add(restored(definition, recovered, was_clean));
+        } else {
+            queues.heard_of(definition.id);
+        }
+    }
+    for (orphan, recovered) in contents {
+        recovered
+            .live
+            .values()
+            .for_each(|message| log.release(message.position));
+        log.append_queue_deleted(orphan, recovered.vshard);
+    }
+    (queues, messages)
+}
+
+/// A queue with its messages. After a crash nobody knows which were delivered, so all are marked.
+fn restored(definition: &QueueDefinition, recovered: RecoveredQueue, was_clean: bool) -> QueueSlot {
+    let QueueDefinition {
+        id,
+        vhost,
+        name,
+        vshard,
+        durable,
+        auto_delete,
+        ..
+    } = definition;
+    let mut slot = QueueSlot::new(*id, vhost.clone(), name.clone(), *vshard, *durable, *auto_delete);
+    for (sequence, message) in recovered.live {
+        let locator = Locator::Log {
+            position: message.position,
+            length: message.length,
+        };
+        slot.queue.restore(
+            sequence,
+            Entry {
+                locator,
+                body_bytes: message.body_bytes,
+                delivery_count: message.delivery_count,
+                persistent: true,
+                redelivered: message.redelivered || !was_clean,
+            },
+        );
+    }
+    slot.queue.set_next_sequence(recovered.next_sequence);
+    slot
+}

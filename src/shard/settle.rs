@@ -1,0 +1,143 @@
+//! The story of a settle: ack, nack, reject, recover; the message leaves its queue, or goes back to its place.
+
+use super::connect::Next;
+use super::mailbox::{Settlement, ShardMessage};
+use super::{Shard, queues::QueueSlot};
+use crate::channel::Unacked;
+use crate::model::{ChannelNumber, DeliveryTag, QueueId, QueueSequence};
+use crate::storage::SettleKind;
+
+impl Shard {
+    /// basic.ack, basic.nack and basic.reject.
+    pub(super) fn settle(
+        &mut self,
+        slot: u32,
+        number: ChannelNumber,
+        (tag, multiple): (DeliveryTag, bool),
+        settlement: Settlement,
+        method: (u16, u16),
+    ) -> Next {
+        let mut settled = std::mem::take(&mut self.scratch.settled);
+        settled.clear();
+        let channel = self.channel_at(slot, number).expect("the method came on it");
+        let known = channel.settle(tag, multiple, &mut settled);
+        self.apply_settlement(&settled, settlement);
+        self.scratch.settled = settled;
+        self.unpause_channel(slot, number);
+        match known {
+            Ok(()) => Next::Pull,
+            Err(refusal) => self.refuse_channel(slot, number, &refusal, method),
+        }
+    }
+
+    /// basic.recover with requeue: every unacked message of the channel goes back.
+    pub(super) fn recover(&mut self, slot: u32, number: ChannelNumber) {
+        let mut settled = Vec::new();
+        if let Some(channel) = self.channel_at(slot, number) {
+            channel.settle_all(&mut settled);
+            self.apply_settlement(&settled, Settlement::Requeue);
+            self.unpause_channel(slot, number);
+        }
+    }
+
+    /// Settles messages at their queues, here or on other cores, neighbours of one queue together.
+    pub(super) fn apply_settlement(&mut self, settled: &[Unacked], settlement: Settlement) {
+        match settlement {
+            Settlement::Acknowledge => self.counters.messages_acked += settled.len() as u64,
+            Settlement::Reject => self.counters.messages_rejected += settled.len() as u64,
+            Settlement::Requeue => self.counters.messages_requeued += settled.len() as u64,
+        }
+        for of_queue in settled.chunk_by(|a, b| a.queue == b.queue) {
+            let Unacked {
+                queue,
+                queue_slot,
+                owner,
+                ..
+            } = of_queue[0];
+            let sequences = of_queue.iter().map(|message| message.sequence);
+            if owner == self.id {
+                self.settle_own(queue, queue_slot, settlement, sequences);
+            } else {
+                let sequences = sequences.collect();
+                self.say(
+                    owner,
+                    ShardMessage::Settle {
+                        queue,
+                        queue_slot,
+                        settlement,
+                        sequences,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Settles messages of a queue of this core. A queue or message that has gone since is passed over.
+    pub(super) fn settle_own(
+        &mut self,
+        queue: QueueId,
+        queue_slot: u32,
+        settlement: Settlement,
+        sequences: impl Iterator<Item = QueueSequence>,
+    ) {
+        let Shard {
+            queues, log, shared, ..
+        } = self;
+        let Some((slot, queue)) = queues.find(queue, queue_slot) else {
+            return;
+        };
+        match settlement {
+            Settlement::Acknowledge | Settlement::Reject => {
+                for sequence in sequences {
+                    if let Some(entry) = queue.queue.acknowledge(sequence) {
+                        queue.release(sequence, entry, log, shared);
+                    }
+                }
+            }
+            Settlement::Requeue => requeue(queue, log, sequences),
+        }
+        self.list_settling(slot);
+        self.list_deliverable(slot);
+    }
+
+    /// Appends what the tick has settled to the log, a record a queue.
+    pub(super) fn append_settles(&mut self) {
+        for slot in std::mem::take(&mut self.settling) {
+            let Some(queue) = self.queues.get_mut(slot) else {
+                continue;
+            };
+            queue.is_settling = false;
+            self.log
+                .append_settle(queue.id, queue.vshard, SettleKind::Acknowledged, &queue.settled);
+            queue.settled.clear();
+        }
+    }
+
+    fn unpause_channel(&mut self, slot: u32, number: ChannelNumber) {
+        if self
+            .channel_at(slot, number)
+            .is_some_and(|channel| channel.is_paused && !channel.is_full())
+        {
+            self.pause_channel(slot, number, false);
+        }
+    }
+}
+
+/// Puts messages back to their places; the delivery counts of logged ones are logged.
+fn requeue(
+    queue: &mut QueueSlot,
+    log: &mut crate::storage::Log,
+    sequences: impl Iterator<Item = QueueSequence>,
+) {
+    let mut logged = Vec::new();
+    for sequence in sequences {
+        if let Some(entry) = queue.queue.requeue(sequence)
+            && entry.persistent
+        {
+            logged.push((sequence, entry.delivery_count));
+        }
+    }
+    if !logged.is_empty() {
+        log.append_requeue(queue.id, queue.vshard, &logged);
+    }
+}
