@@ -169,16 +169,17 @@ impl Shard {
     /// Lets connections go on that waited for credit. Those that still lack it will wait again.
     pub(super) fn resume_publishers(&mut self) {
         for slot in std::mem::take(&mut self.waiting_for_credit) {
-            let Some(connection) = self.connections.get_mut(slot) else {
-                continue;
-            };
-            let Some(Hold::Credit { assembled }) = connection.hold else {
-                continue;
-            };
-            self.resume(slot);
-            if let Some(channel) = assembled {
-                self.publish_assembled(slot, channel);
-            }
+            self.resume_publisher(slot);
+        }
+    }
+
+    /// Lets a connection go on that waited with a publish. A message complete in its channel goes first.
+    pub(super) fn resume_publisher(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(Hold::Credit { assembled }) = connection.hold else { return };
+        self.resume(slot);
+        if let Some(channel) = assembled {
+            self.publish_assembled(slot, channel);
         }
     }
 

@@ -110,6 +110,8 @@ pub struct ConnectionSlot {
     pub hold: Option<Hold>,
     /// Whether its consumers are paused because it takes its deliveries too slowly.
     pub is_congested: bool,
+    /// Whether its client was told connection.blocked.
+    pub is_blocked: bool,
     /// Whether the tick's list of connections with output names it.
     pub has_output: bool,
     /// Whether the socket is to be closed once everything is written.
@@ -159,6 +161,7 @@ impl Connections {
             input: None,
             hold: None,
             is_congested: false,
+            is_blocked: false,
             has_output: false,
             is_ending: false,
         }));

@@ -13,6 +13,7 @@ impl Shard {
     /// The coarse timer has ticked.
     pub(super) fn keep_time(&mut self, now: Moment) {
         self.is_mark_due = true;
+        self.watch_resources(now);
         if now.milliseconds_since(self.last_beat) < BEAT_MILLISECONDS {
             return;
         }

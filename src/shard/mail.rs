@@ -168,6 +168,7 @@ impl Shard {
             }
             ShardMessage::Answer { connection, answer } => self.take_answer(connection, answer),
             ShardMessage::ConsumerGone { consumer } => self.notify_cancel(consumer),
+            ShardMessage::Shortage(shortage) => self.take_shortage(from, shortage),
             ShardMessage::Request(request) => self.decide(*request),
             ShardMessage::Apply { number, changes } => self.apply(number, &changes),
             ShardMessage::Applied { number } => self.applied(from, number),

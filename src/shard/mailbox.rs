@@ -25,6 +25,7 @@ use crate::model::{
     ShortString,
 };
 use crate::queue::Pause;
+use crate::shard::alarm::Shortage;
 use crate::shard::control::{ControlAnswer, ControlRequest};
 use crate::topology::Change;
 use bytes::Bytes;
@@ -276,6 +277,8 @@ pub enum ShardMessage {
         /// The consumer.
         consumer: ConsumerId,
     },
+    /// What the sender is short of has changed.
+    Shortage(Shortage),
     /// To control: decide this.
     Request(Box<ControlRequest>),
     /// From control: apply these changes, then say so.

@@ -18,6 +18,7 @@
 //! receive 20, recognise 15, queue and credit 15, patch the delivery's frames 15, send 25, the tick 10. Nothing is
 //! allocated or hashed for a message: a run of publishes shares its route, the delivery's frames are a template.
 
+pub mod alarm;
 pub mod close;
 pub mod confirm;
 pub mod connect;
@@ -137,6 +138,7 @@ pub struct Shard {
     mailbox: Mailbox,
     control: Option<Control>,
     sync_waiters: SyncWaiters,
+    alarms: alarm::Alarms,
     deliverable: Vec<u32>,
     settling: Vec<u32>,
     runnable: Vec<u32>,
@@ -215,6 +217,7 @@ impl Shard {
             mailbox,
             control,
             sync_waiters: SyncWaiters::default(),
+            alarms: alarm::Alarms::new(shards),
             deliverable: Vec::new(),
             settling: Vec::new(),
             runnable: Vec::new(),

@@ -74,6 +74,9 @@ impl Shard {
             Ok(destinations) => destinations,
             Err(refusal) => return self.refuse_at(slot, number, &refusal),
         };
+        if self.alarms.is_raised() {
+            return self.wait_for_resources(slot, None);
+        }
         if !self.has_credit_for(&destinations) {
             return self.wait_for_credit(slot, None);
         }
@@ -93,23 +96,20 @@ impl Shard {
             Ok(destinations) => destinations,
             Err(refusal) => return self.refuse_at(slot, number, &refusal),
         };
-        let has_credit = self.has_credit_for(&destinations);
-        let next = if has_credit {
-            self.publish_to(
-                slot,
-                number,
-                &bytes,
-                std::slice::from_ref(&publish),
-                &destinations,
-            )
+        let must_wait = if self.alarms.is_raised() {
+            Some(self.wait_for_resources(slot, Some(number)))
+        } else if !self.has_credit_for(&destinations) {
+            Some(self.wait_for_credit(slot, Some(number)))
         } else {
-            self.wait_for_credit(slot, Some(number))
+            None
         };
+        if let Some(next) = must_wait {
+            self.channel_at(slot, number).expect("it publishes").assembly.put_back(bytes);
+            return next;
+        }
+        let next = self.publish_to(slot, number, &bytes, std::slice::from_ref(&publish), &destinations);
         if let Some(channel) = self.channel_at(slot, number) {
-            match has_credit {
-                true => channel.assembly.recycle(bytes),
-                false => channel.assembly.put_back(bytes),
-            }
+            channel.assembly.recycle(bytes);
         }
         next
     }

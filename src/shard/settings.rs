@@ -1,7 +1,10 @@
 //! `Settings`: the part of the configuration a shard decides by, as plain numbers; and its source of randomness.
 
-use crate::config::{Config, Durability};
+use crate::config::{Config, Durability, available_memory};
 use crate::connection::Tuning;
+
+/// Memory assumed when the machine does not tell how much it has.
+const MEMORY_UNKNOWN: u64 = 1 << 30;
 
 /// What a shard decides by.
 #[derive(Clone, Debug)]
@@ -20,13 +23,17 @@ pub struct Settings {
     pub durability: Durability,
     /// Longest time a written record waits for its sync.
     pub sync_interval_max_milliseconds: u64,
+    /// Bytes of messages a core may hold in memory.
+    pub message_memory_max: u64,
+    /// Free bytes of the disk below which publishers wait.
+    pub disk_free_min: u64,
     /// Most deliveries of a tick.
     pub deliveries_a_tick: u32,
 }
 
 impl Settings {
-    /// The settings of `config`.
-    pub fn new(config: &Config) -> Self {
+    /// The settings of `config` for one of `shards` cores.
+    pub fn new(config: &Config, shards: u16) -> Self {
         let limits = &config.limits;
         Self {
             tuning: Tuning {
@@ -40,6 +47,8 @@ impl Settings {
             ring_credit_bytes: u64::from(limits.ring_credit_bytes.get()),
             durability: config.durability,
             sync_interval_max_milliseconds: u64::from(config.log.sync_interval_max_milliseconds.get()),
+            message_memory_max: limits.memory.bytes(available_memory().unwrap_or(MEMORY_UNKNOWN)) / u64::from(shards),
+            disk_free_min: 4 * u64::from(config.log.segment_bytes.get()) * u64::from(shards),
             deliveries_a_tick: 16_384,
         }
     }

@@ -309,7 +309,7 @@ impl CoreStart {
         let shard = Shard::new(Beginning {
             id: self.id,
             shards: self.shards,
-            settings: Settings::new(&self.config),
+            settings: Settings::new(&self.config, self.shards),
             identity,
             users: Users::default(),
             control,
