@@ -25,6 +25,10 @@ pub struct PerfArguments {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one in the life of the process"
+)]
 enum PerfCommand {
     /// Put a workload on a broker, print what came of it, and keep it as a report
     Run(RunArguments),
@@ -171,7 +175,7 @@ pub fn run(arguments: PerfArguments) -> ExitCode {
 
 fn run_and_print(arguments: RunArguments) -> Result<ExitCode, PerfError> {
     let request = request(arguments)?;
-    let reports = run_workload(&request, |report, directory| print_run(report, directory))?;
+    let reports = run_workload(&request, print_run)?;
     if reports.len() > 1 {
         print(&Comparison::new(&reports).render(CompareFormat::Table));
     }
