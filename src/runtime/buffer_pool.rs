@@ -3,8 +3,10 @@
 //! A buffer leaves the pool when a socket has bytes, and comes back when they are handled; an idle connection holds
 //! none. Memory is zeroed when a buffer is first made and never again. Large bodies are cut out of the buffer
 //! without a copy (`slice`); the buffer then comes back when the last slice is dropped, on whatever core that is.
+//! Each is a mapping of its own, so a buffer that is freed goes back to the system whatever the allocator keeps.
 
 use bytes::Bytes;
+use memmap2::MmapMut;
 use std::cell::{Cell, OnceCell};
 use std::collections::VecDeque;
 use std::ops::{Deref, Range};
@@ -27,20 +29,32 @@ struct Shared {
     /// Last in, first out: the buffer whose pages are in the cache.
     free: Cell<Vec<Arc<Memory>>>,
     waiting: Cell<VecDeque<Waker>>,
-    returns: Sender<Box<[u8]>>,
-    returned: Receiver<Box<[u8]>>,
+    returns: Sender<MmapMut>,
+    returned: Receiver<MmapMut>,
 }
 
 /// A buffer's bytes; whoever drops the last reference sends them home.
 struct Memory {
-    bytes: Box<[u8]>,
-    home: Sender<Box<[u8]>>,
+    /// Present until drop.
+    bytes: Option<MmapMut>,
+    home: Sender<MmapMut>,
+}
+
+impl Memory {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self.bytes.as_ref().expect("bytes are present until drop")
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.bytes.as_mut().expect("bytes are present until drop")
+    }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
         // A pool that is gone leaves the memory to be freed here.
-        let _ = self.home.send(std::mem::take(&mut self.bytes));
+        let _ = self.bytes.take().map(|bytes| self.home.send(bytes));
     }
 }
 
@@ -141,7 +155,7 @@ impl BufferPool {
     fn take_returned(&self) -> Option<Arc<Memory>> {
         let bytes = self.shared.returned.try_recv().ok()?;
         Some(Arc::new(Memory {
-            bytes,
+            bytes: Some(bytes),
             home: self.shared.returns.clone(),
         }))
     }
@@ -150,10 +164,10 @@ impl BufferPool {
         if self.shared.made.get() == self.shared.count_max {
             return None;
         }
+        let bytes = MmapMut::map_anon(self.shared.buffer_bytes).ok()?;
         self.shared.made.set(self.shared.made.get() + 1);
-        let bytes = vec![0; self.shared.buffer_bytes].into_boxed_slice();
         Some(Arc::new(Memory {
-            bytes,
+            bytes: Some(bytes),
             home: self.shared.returns.clone(),
         }))
     }
@@ -207,7 +221,7 @@ impl ReceiveBuffer {
         let memory = self.memory.as_mut().expect("memory is present until drop");
         &mut Arc::get_mut(memory)
             .expect("a buffer is filled before it is sliced")
-            .bytes[offset..]
+            .bytes_mut()[offset..]
     }
 
     /// Makes the buffer hold `prefix` and the `count` bytes that were read behind it.
@@ -230,7 +244,7 @@ impl Deref for ReceiveBuffer {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        &self.memory.as_ref().expect("memory is present until drop").bytes[..self.filled]
+        &self.memory.as_ref().expect("memory is present until drop").bytes()[..self.filled]
     }
 }
 
@@ -252,7 +266,7 @@ struct View {
 
 impl AsRef<[u8]> for View {
     fn as_ref(&self) -> &[u8] {
-        &self.memory.bytes[..self.filled]
+        &self.memory.bytes()[..self.filled]
     }
 }
 

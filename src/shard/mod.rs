@@ -244,6 +244,11 @@ impl Shard {
         self.id
     }
 
+    /// The time that messages logged from now on are published at, in milliseconds since 1970.
+    pub fn set_published_at(&mut self, unix_milliseconds: u64) {
+        self.log.set_published_at(unix_milliseconds);
+    }
+
     /// The connections, for the loop to write their output and take back their input.
     pub fn connections(&mut self) -> &mut Connections {
         &mut self.connections

@@ -18,7 +18,7 @@ use crate::protocol::method::{BasicReturn, Method};
 use crate::protocol::properties::Properties;
 use crate::protocol::publish::RecognisedPublish;
 use crate::queue::Locator;
-use crate::storage::EntryHeader;
+use crate::storage::{ENTRIES_MAX, EntryHeader};
 use bytes::Bytes;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -380,35 +380,25 @@ impl Shard {
         queue.push_transient(content, &mut self.shared);
     }
 
-    /// Appends one record for all of `queue_slots` and makes the message ready in each.
+    /// Appends one record for all of `queue_slots`, more when they are very many, and makes the message ready in each.
     fn store_logged(&mut self, queue_slots: &[u32], content: Content<'_>) {
-        let appended = match queue_slots {
-            [only] => {
-                let header = self
-                    .queues
-                    .get_mut(*only)
-                    .expect("the caller found it")
-                    .entry_header();
-                self.log.append_message(&[header], content)
+        for queue_slots in queue_slots.chunks(ENTRIES_MAX) {
+            let appended = match queue_slots {
+                [only] => {
+                    let header = self.queues.get_mut(*only).expect("the caller found it").entry_header();
+                    self.log.append_message(&[header], content)
+                }
+                _ => {
+                    let header = |&slot| self.queues.get_mut(slot).expect("the caller found it").entry_header();
+                    let headers: Vec<EntryHeader> = queue_slots.iter().map(header).collect();
+                    self.log.append_message(&headers, content)
+                }
+            };
+            let locator = Locator::Log { position: appended.position, length: appended.length };
+            for &slot in queue_slots {
+                let queue = self.queues.get_mut(slot).expect("the caller found it");
+                queue.push_logged(locator, content.body.len());
             }
-            _ => {
-                let header = |&slot| {
-                    self.queues
-                        .get_mut(slot)
-                        .expect("the caller found it")
-                        .entry_header()
-                };
-                let headers: Vec<EntryHeader> = queue_slots.iter().map(header).collect();
-                self.log.append_message(&headers, content)
-            }
-        };
-        let locator = Locator::Log {
-            position: appended.position,
-            length: appended.length,
-        };
-        for &slot in queue_slots {
-            let queue = self.queues.get_mut(slot).expect("the caller found it");
-            queue.push_logged(locator, content.body.len());
         }
     }
 

@@ -26,6 +26,8 @@ use std::io;
 use std::time::Duration;
 use tracing::{info, warn};
 
+/// Receive buffers that a quiet core keeps.
+const SPARE_BUFFERS: usize = 2;
 /// Interval of the coarse timer.
 const TIMER_INTERVAL: Duration = Duration::from_millis(100);
 /// Ticks in a row, close to each other, after which I/O is polled.
@@ -110,6 +112,7 @@ impl CoreLoop {
         loop {
             self.gather();
             let now = runtime::now();
+            self.shard.set_published_at(runtime::unix_milliseconds());
             self.shard.tick(&mut self.events, now, &mut self.outputs)?;
             self.perform(now);
             if self.is_finished() {
@@ -151,7 +154,10 @@ impl CoreLoop {
         for item in posted.drain(..) {
             match item {
                 Posted::Socket(event) => self.take_socket_event(event),
-                Posted::Timer => self.events.push(Event::Timer),
+                Posted::Timer => {
+                    self.pool.trim(SPARE_BUFFERS);
+                    self.events.push(Event::Timer);
+                }
             }
         }
         self.posted = posted;

@@ -5,15 +5,17 @@
 //!   segment = header, mark, vshard lsns, records ..., segment end
 //! ```
 //!
-//! A batch opens with the durable mark of what was durable by then. Measured on one core of an EPYC at 2 GB/s of crc
-//! for short records: 16-byte bodies cost some 40 ns, 256-byte bodies some 70 ns, half of it the checksum.
+//! A batch opens with the durable mark of what was durable by then. On one core of an EPYC virtual machine, appending
+//! a body of 16 bytes costs 51 ns, of 256 bytes 70 ns, of 1 KiB 107 ns; the checksum is 20, 34 and 60 ns of that.
 
+use super::frame::{
+    Frame, mark_payload, opaque_head, queue_head, range_item, requeue_item, snapshot_parts, vshard_item,
+};
 use super::log::Log;
 use super::message_record::{ENTRIES_MAX, EntryHeader, MessageDraft, PartReference};
 use super::record::{
-    DURABLE_MARK_BYTES, DurableMark, Frame, ITEMS_MAX, QueueStamp, RECORD_HEADER_BYTES, RecordKind,
-    SEGMENT_END_BYTES, SettleKind, SnapshotPiece, mark_payload, opaque_head, padded, queue_head, range_item,
-    requeue_item, snapshot_parts, vshard_item,
+    DURABLE_MARK_BYTES, DurableMark, ITEMS_MAX, QueueStamp, RECORD_ALIGNMENT, RECORD_HEADER_BYTES,
+    RecordKind, SEGMENT_END_BYTES, SettleKind, SnapshotPiece, padded,
 };
 use super::recovered::SnapshotPlace;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader};
@@ -165,7 +167,7 @@ impl Log {
         let frame = self.open_record(RecordKind::Message, (draft.flags(), count as u16), length);
         let out = self.batch.bytes_mut();
         let begin = out.len();
-        out.reserve(padded(length));
+        out.reserve(length + RECORD_ALIGNMENT);
         draft.encode_head(&frame, length, &mut self.vshards, out);
         write_stretch(out);
         debug_assert_eq!(out.len() - begin, length, "the stretch has the length announced");

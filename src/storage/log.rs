@@ -1,5 +1,6 @@
 //! `Log`: one core's log. This file opens it, writes its batches and keeps track of what is durable; `appender`
-//! appends records, `reader` reads messages, `maintenance` prepares and recycles segments, `compaction` moves what is
+//! appends records, `reader` reads messages, `liveness`
+//! counts what is still wanted, `maintenance` prepares and recycles segments, `compaction` moves what is
 //! live out of the oldest one.
 
 use super::batch::Batch;
@@ -8,17 +9,15 @@ use super::error::StorageError;
 use super::large::LargeMessages;
 use super::maintenance::Spares;
 use super::marks::Marks;
-use super::message_record::PartReference;
 use super::metrics::LogMetrics;
-use super::record::{DurableMark, RECORD_HEADER_BYTES, RecordKind};
+use super::record::{DurableMark, RECORD_HEADER_BYTES};
 use super::recovered::{Recovered, RecoveredLog, SnapshotPlace};
 use super::recovery::{ScannedLog, scan_log};
 use super::segment::{OpenFile, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Segment, segment_name};
 use super::segments::Segments;
 use super::vshard_counters::VshardCounters;
-use crate::model::{Lsn, Position, SegmentId, ShardId};
+use crate::model::{Lsn, SegmentId, ShardId};
 use crate::runtime::disk::{Disk, Syncer};
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -55,7 +54,7 @@ pub struct Log {
     pub(super) batch: Batch,
     pub(super) place: WritePlace,
     pub(super) appended: Lsn,
-    flushed: Lsn,
+    pub(super) flushed: Lsn,
     pub(super) durable: Lsn,
     /// The last record that is not only about the log itself.
     pub(super) last_content: Lsn,
@@ -68,7 +67,7 @@ pub struct Log {
     pub(super) published_at: u64,
     pub(super) metrics: LogMetrics,
     /// Segments that lost something live in this batch.
-    released: Vec<SegmentId>,
+    pub(super) released: Vec<SegmentId>,
     sync_under_way: Option<Lsn>,
     is_directory_dirty: bool,
     has_failed: bool,
@@ -157,7 +156,7 @@ impl Log {
             .files
             .last()
             .map_or((SegmentId(0), 0), |last| (last.segment, last.end));
-        let next_segment = SegmentId(scanned.highest_segment.0 + 1);
+        let next_segment = SegmentId(previous.0.0 + 1);
         let first = scanned.files.first().map_or(next_segment, |first| first.segment);
         let mark = DurableMark {
             oldest: scanned.mark.oldest.max(first),
@@ -220,33 +219,6 @@ impl Log {
             };
             self.segments.push(scanned.segment, segment);
         }
-        Ok(())
-    }
-
-    /// Counts what is live in each segment.
-    fn adopt_live(&mut self, recovered: &mut Recovered) -> Result<(), StorageError> {
-        let mut live_of_large = BTreeMap::<Position, u64>::new();
-        for message in recovered.queues.values().flat_map(|queue| queue.live.values()) {
-            self.segments.get_mut(message.position.segment).live_entries += 1;
-            if recovered.parts_of.contains_key(&message.position) {
-                *live_of_large.entry(message.position).or_default() += 1;
-            }
-        }
-        for (position, live_entries) in live_of_large {
-            let parts = recovered.parts_of.remove(&position).expect("it was found there");
-            if !parts.iter().all(|part| recovered.has_part(part)) {
-                let (file, kind) = (segment_name(position.segment), RecordKind::Message as u8);
-                return Err(StorageError::Malformed {
-                    file,
-                    byte: position.byte,
-                    kind,
-                });
-            }
-            parts.iter().for_each(|part| self.hold_part(part));
-            self.large.insert(position, live_entries, parts);
-        }
-        self.vshards = std::mem::take(&mut recovered.vshards);
-        self.snapshot = recovered.snapshot;
         Ok(())
     }
 
@@ -325,13 +297,6 @@ impl Log {
         Ok(())
     }
 
-    /// The settles of what was released are in the batch just written.
-    fn date_releases(&mut self) {
-        for id in self.released.drain(..) {
-            self.segments.get_mut(id).settled_lsn = self.flushed;
-        }
-    }
-
     /// A sync of what was written, to be run elsewhere; `None` while one is under way or when there is nothing to sync.
     pub fn sync_request(&mut self) -> Option<SyncRequest> {
         if self.sync_under_way.is_some() || self.flushed == self.durable || self.has_failed {
@@ -387,50 +352,6 @@ impl Log {
         self.durable
     }
 
-    /// Notes that one entry of the message at `position` is no longer wanted. The record that says so (Settle,
-    /// QueuePurged or QueueDeleted) was appended before, or is before the next flush.
-    ///
-    /// # Panics
-    /// If the segment has no live entry: each is released once.
-    #[inline]
-    pub fn release(&mut self, position: Position) {
-        self.release_entries(position, 1);
-        if let Some(parts) = self.large.release(position) {
-            self.release_parts(&parts);
-        }
-    }
-
-    pub(super) fn release_entries(&mut self, position: Position, count: u64) {
-        let segment = self.segments.get_mut(position.segment);
-        assert!(segment.live_entries >= count, "an entry is released once");
-        segment.live_entries -= count;
-        self.note_release(position.segment);
-    }
-
-    pub(super) fn release_parts(&mut self, parts: &[PartReference]) {
-        for part in parts {
-            let segment = self.segments.get_mut(part.position.segment);
-            segment.live_parts -= 1;
-            segment.live_part_bytes -= u64::from(part.length);
-            self.note_release(part.position.segment);
-        }
-    }
-
-    pub(super) fn hold_part(&mut self, part: &PartReference) {
-        let segment = self.segments.get_mut(part.position.segment);
-        segment.live_parts += 1;
-        segment.live_part_bytes += u64::from(part.length);
-    }
-
-    #[inline]
-    fn note_release(&mut self, id: SegmentId) {
-        let settled = &mut self.segments.get_mut(id).settled_lsn;
-        if *settled != Lsn(u64::MAX) {
-            *settled = Lsn(u64::MAX);
-            self.released.push(id);
-        }
-    }
-
     /// The time that messages appended from now on are published at, in milliseconds since 1970.
     pub fn set_published_at(&mut self, unix_milliseconds: u64) {
         self.published_at = unix_milliseconds;
@@ -444,24 +365,6 @@ impl Log {
     /// Adds the time a sync took, which only its caller knows.
     pub fn note_sync_time(&mut self, nanoseconds: u64) {
         self.metrics.sync_nanoseconds += nanoseconds;
-    }
-
-    /// Bytes of all segments, each at its full size.
-    pub fn log_bytes(&self) -> u64 {
-        self.segments.count() as u64 * u64::from(self.options.segment_bytes)
-    }
-
-    /// Bytes of records that are still wanted, estimated within each segment.
-    pub fn live_bytes(&self) -> u64 {
-        self.segments
-            .iter()
-            .map(|(_, segment)| segment.live_bytes())
-            .sum()
-    }
-
-    /// Segments in use.
-    pub fn segment_count(&self) -> usize {
-        self.segments.count()
     }
 
     /// Bytes that the file system still has for the log.

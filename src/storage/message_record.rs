@@ -18,7 +18,8 @@
 //! vshard lsns: the newest record of a (queue, sequence) counts. A body above a part's size lies in MessagePart
 //! records before it, so a message is there when this record is.
 
-use super::record::{Frame, RECORD_HEADER_BYTES, RawRecord, RecordKind, read_u64, u16_at, u32_at, u64_at};
+use super::frame::Frame;
+use super::record::{RECORD_HEADER_BYTES, RawRecord, RecordKind, read_u64, u16_at, u32_at, u64_at};
 use super::vshard_counters::VshardCounters;
 use crate::model::{Content, Position, QueueId, QueueSequence, SegmentId, VshardId};
 

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! - `record` and `message_record` draw the records, `segment` the files; both are format version 1, for good.
-//! - `log` is the shard's handle; `appender`, `reader`, `maintenance` and `compaction` are its chapters.
+//! - `log` is the shard's handle; `appender`, `reader`, `liveness`, `maintenance` and `compaction` are its chapters.
 //! - `scan` and `recovery` find the log's end and tell a torn one from damage; `recovered` is what lived.
 //!
 //! The folder knows nothing of sockets, channels, exchanges or executors, and of queues only the ids: who has which
@@ -25,7 +25,9 @@ mod appender;
 mod batch;
 mod compaction;
 mod error;
+mod frame;
 mod large;
+mod liveness;
 mod log;
 mod maintenance;
 mod marks;
@@ -54,5 +56,5 @@ pub use reader::StoredMessage;
 pub use record::{DurableMark, QueueStamp, Record, RecordFault, RecordKind, SettleKind, SnapshotPiece};
 pub use recovered::{RecoveredLog, RecoveredMessage, RecoveredQueue};
 pub use recovery::{Observer, ScannedLog, Tail, scan_log};
-pub use scan::{Scan, ScanStep, ScannedRecord, highest_mark};
+pub use scan::{Scan, ScanStep, ScannedRecord, highest_mark, reseal};
 pub use segment::{SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES, shard_directory_name};

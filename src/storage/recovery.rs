@@ -6,9 +6,10 @@
 //! 3. Where that fails, the log **breaks**. The records before the break are the log. A durable mark anywhere, before
 //!    or behind, that promises the record at the break makes it damage: an error that names file, byte and
 //!    checksums. Otherwise the end is torn by a power cut, or was never written.
-//! 4. Segments behind the break are removed, for their numbers would be given again, and their records would be
-//!    valid then. The broken segment keeps its records; what lies behind them stays void, since the log goes on in a
-//!    fresh segment whose header says where its predecessor ended.
+//! 4. Segments behind the break are removed, durably, before their numbers are given again: in a file of the same
+//!    number their records would be valid. The broken segment keeps its records; what lies behind them stays void,
+//!    since the log goes on in a fresh segment whose header says where its predecessor ended.
+//! 5. A log that does not begin with segment 1 must have a mark saying that the earlier ones are not needed.
 //!
 //! Marks are searched behind the break at every aligned byte, because the damaged record's length means nothing.
 //! What a damaged disk took above the last mark cannot be told from a torn end; marks follow their sync with the
@@ -17,7 +18,7 @@
 use super::error::StorageError;
 use super::record::{DurableMark, Record, RecordFault, RecordKind};
 use super::scan::{Scan, ScanStep, ScannedRecord, highest_mark};
-use super::segment::{FileRole, HEADER_FIELDS_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::segment::{FIRST_SEGMENT, FileRole, HEADER_FIELDS_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::model::{Lsn, SegmentId, ShardId};
 use crate::runtime::disk::{Disk, SegmentFile};
 
@@ -39,7 +40,6 @@ pub enum Tail {
 pub struct ScannedLog {
     pub(super) files: Vec<ScannedFile>,
     pub(super) next_lsn: Lsn,
-    pub(super) highest_segment: SegmentId,
     pub(super) mark: DurableMark,
     pub(super) log_id: Option<u64>,
     /// How it ended.
@@ -95,11 +95,6 @@ pub fn scan_log(
     let files = list_segments(disk)?;
     sync_all(disk, &files)?;
     check_headers(&files, shard)?;
-    let highest_segment = files
-        .iter()
-        .map(|listed| listed.segment)
-        .max()
-        .unwrap_or_default();
     let log_id = files
         .iter()
         .find_map(|listed| listed.header.as_ref().ok().map(|header| header.log_id));
@@ -107,7 +102,6 @@ pub fn scan_log(
     let log = ScannedLog {
         files: Vec::new(),
         next_lsn: Lsn(1),
-        highest_segment,
         mark,
         log_id,
         tail,
@@ -247,8 +241,9 @@ impl Walk {
                     }));
                 }
             };
-            let continues = |(segment, end)| {
-                (header.previous, header.previous_end, header.first_lsn) == (segment, end, self.log.next_lsn)
+            let continues = |(segment, end): (SegmentId, u32)| {
+                let follows = header.previous == segment && listed.segment.0 == segment.0 + 1;
+                follows && (header.previous_end, header.first_lsn) == (end, self.log.next_lsn)
             };
             if !previous.is_none_or(continues) {
                 return Ok(Some(Break {
@@ -334,6 +329,11 @@ impl Walk {
             durable = durable.max(behind.unwrap_or_default().durable);
         }
         let (listed, lsn) = (&files[broken.index], self.log.next_lsn);
+        let had_predecessors = broken.index == 0 && listed.segment > FIRST_SEGMENT;
+        if had_predecessors && self.log.mark.oldest < listed.segment {
+            // They went once this segment held a durable mark.
+            durable = durable.max(lsn);
+        }
         if durable < lsn {
             return Ok(());
         }
@@ -362,14 +362,12 @@ impl Walk {
 
     /// Checks that no segment is missing before the first.
     fn check_beginning(&self, files: &[Listed]) -> Result<(), StorageError> {
-        let expected = self.log.mark.oldest;
+        let expected = self.log.mark.oldest.max(FIRST_SEGMENT);
         match files.first() {
-            Some(first) if first.segment > expected && expected > SegmentId(0) => {
-                Err(StorageError::MissingBeginning {
-                    expected,
-                    found: first.segment,
-                })
-            }
+            Some(first) if first.segment > expected => Err(StorageError::MissingBeginning {
+                expected,
+                found: first.segment,
+            }),
             _ => Ok(()),
         }
     }

@@ -1,7 +1,8 @@
 //! The scan of one segment: a pure function over its bytes.
 
 use super::record::{
-    DURABLE_MARK_BYTES, DurableMark, RECORD_ALIGNMENT, Record, RecordFault, RecordKind, read_record,
+    DURABLE_MARK_BYTES, DurableMark, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, Record, RecordFault, RecordKind,
+    checksum, padded, read_record,
 };
 use crate::model::{Lsn, Position, SegmentId};
 
@@ -111,6 +112,26 @@ pub fn highest_mark(bytes: &[u8], segment: SegmentId, byte: u32) -> Option<Durab
     marks.max_by_key(|mark| mark.durable)
 }
 
+/// Puts right the lsn and checksum of everything in `bytes` that has a possible length where a record begins, from
+/// `byte` on, so that a fuzzer reaches what lies behind them.
+pub fn reseal(bytes: &mut [u8], segment: SegmentId, mut byte: u32, mut lsn: Lsn) {
+    while let Some(length) = length_at(bytes, byte) {
+        let record = &mut bytes[byte as usize..][..length];
+        record[8..16].copy_from_slice(&lsn.0.to_le_bytes());
+        let sum = checksum(segment, byte, &record[4..]);
+        record[..4].copy_from_slice(&sum.to_le_bytes());
+        byte += length as u32;
+        lsn.0 += 1;
+    }
+}
+
+/// Padded length of a record at `byte`, if one could lie there.
+fn length_at(bytes: &[u8], byte: u32) -> Option<usize> {
+    let bytes = bytes.get(byte as usize..)?;
+    let length = u32::from_le_bytes(*bytes.get(4..)?.first_chunk()?) as usize;
+    (length >= RECORD_HEADER_BYTES && padded(length) <= bytes.len()).then_some(padded(length))
+}
+
 fn mark_at(bytes: &[u8], segment: SegmentId, begin: usize) -> Option<DurableMark> {
     let looks_like_one = bytes[begin + 4..begin + 8] == (DURABLE_MARK_BYTES as u32).to_le_bytes()
         && bytes[begin + 16..begin + 20] == [RecordKind::DurableMark as u8, 0, 0, 0];
@@ -125,7 +146,7 @@ fn mark_at(bytes: &[u8], segment: SegmentId, begin: usize) -> Option<DurableMark
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::{Frame, mark_payload};
+    use super::super::frame::{Frame, mark_payload};
     use super::*;
 
     fn marks(count: u64) -> Vec<u8> {
@@ -169,6 +190,17 @@ mod tests {
             displaced.step(),
             ScanStep::Fault(RecordFault::Lsn { .. })
         ));
+    }
+
+    #[test]
+    fn resealed_bytes_scan_to_their_end() {
+        let mut bytes = marks(4);
+        bytes[40] ^= 1;
+        bytes[73] ^= 1;
+        reseal(&mut bytes, SegmentId(9), 0, Lsn(1));
+        let mut scan = Scan::new(&bytes, SegmentId(9), 0, Lsn(1));
+        while let ScanStep::Record(_) = scan.step() {}
+        assert_eq!(scan.byte() as usize, bytes.len());
     }
 
     #[test]

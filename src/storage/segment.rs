@@ -3,7 +3,7 @@
 //! A core's log is a directory of its own, `shard-0003`. In it:
 //!
 //! ```text
-//!  00000042.segment      a segment in use, its number in decimal; numbers ascend and are not reused
+//!  00000042.segment      a segment in use, its number in decimal; numbers follow one another, from 1
 //!  00000007.spare        zeros, or a segment no longer needed: becomes a segment by a change of name
 //!  00000007.preparing    zeros being written
 //! ```
@@ -42,6 +42,8 @@ pub const SEGMENT_BYTES_MIN: u32 = 64 * 1024;
 /// Greatest size of a segment.
 pub const SEGMENT_BYTES_MAX: u32 = 1 << 30;
 
+/// Number of a log's first segment.
+pub(super) const FIRST_SEGMENT: SegmentId = SegmentId(1);
 /// Greatest number a file may have, so that a stray name cannot use up the numbers.
 const NUMBER_MAX: u32 = u32::MAX / 2;
 const MAGIC: [u8; 8] = *b"LANELOG\0";

@@ -4,15 +4,17 @@ use super::segment::Segment;
 use crate::model::SegmentId;
 use std::collections::VecDeque;
 
-/// Segments by number. Numbers are consecutive but where recovery left some out, so a segment is found where its
-/// number says, or else by bisection.
+/// Segments by number; numbers follow one another.
 #[derive(Default)]
 pub(super) struct Segments(VecDeque<(SegmentId, Segment)>);
 
 impl Segments {
     /// Adds the newest segment.
     pub(super) fn push(&mut self, id: SegmentId, segment: Segment) {
-        debug_assert!(self.newest().is_none_or(|newest| newest < id), "numbers ascend");
+        assert!(
+            self.newest().is_none_or(|newest| newest.0 + 1 == id.0),
+            "numbers follow one another"
+        );
         self.0.push_back((id, segment));
     }
 
@@ -27,7 +29,7 @@ impl Segments {
     }
 
     /// Number of the newest segment.
-    pub(super) fn newest(&self) -> Option<SegmentId> {
+    fn newest(&self) -> Option<SegmentId> {
         self.0.back().map(|(id, _)| *id)
     }
 
@@ -64,16 +66,10 @@ impl Segments {
         &mut self.0[index].1
     }
 
+    /// Where the segment is, or beyond the end for one that the log no longer has.
     #[inline]
     fn index_of(&self, id: SegmentId) -> usize {
         let first = self.0.front().map_or(0, |(first, _)| first.0);
-        let guess = id.0.wrapping_sub(first) as usize;
-        match self.0.get(guess) {
-            Some((found, _)) if *found == id => guess,
-            _ => self
-                .0
-                .binary_search_by_key(&id, |(found, _)| *found)
-                .expect("a named segment is part of the log"),
-        }
+        id.0.wrapping_sub(first) as usize
     }
 }

@@ -1,0 +1,240 @@
+//! A client that speaks frames over a blocking socket, for tests that count what comes.
+
+use lanemq::model::FieldTable;
+use lanemq::protocol::content::encode_content;
+use lanemq::protocol::frame::{FrameKind, decode_frame};
+use lanemq::protocol::method::*;
+use lanemq::protocol::properties::PropertiesBuilder;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+const FRAME_MAX: u32 = 131_072;
+
+/// A frame that was received, owned.
+#[derive(Clone, Debug)]
+pub enum Received {
+    /// A delivery with its whole body.
+    Delivery {
+        /// Its tag.
+        tag: u64,
+        /// Whether it may have been delivered before.
+        redelivered: bool,
+        /// Its body.
+        body: Vec<u8>,
+    },
+    /// Publishes confirmed.
+    Ack {
+        /// The sequence up to which they are.
+        tag: u64,
+    },
+    /// Any other method: its ids and what it says.
+    Method((u16, u16), String),
+}
+
+/// An open connection with channel 1 open.
+pub struct Client {
+    stream: TcpStream,
+    input: Vec<u8>,
+    consumed: usize,
+    out: Vec<u8>,
+    persistent: Vec<u8>,
+}
+
+impl Client {
+    /// Connects as guest to `/` and opens channel 1.
+    pub fn connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        let mut persistent = Vec::new();
+        PropertiesBuilder {
+            delivery_mode: Some(2),
+            ..Default::default()
+        }
+        .encode(&mut persistent);
+        let mut client = Self {
+            stream,
+            input: Vec::new(),
+            consumed: 0,
+            out: Vec::new(),
+            persistent,
+        };
+        client.shake_hands()?;
+        Ok(client)
+    }
+
+    fn shake_hands(&mut self) -> io::Result<()> {
+        self.stream.write_all(b"AMQP\0\0\x09\x01")?;
+        self.expect((10, 10))?;
+        let properties = FieldTable::default();
+        self.call(Method::ConnectionStartOk(ConnectionStartOk {
+            client_properties: properties.as_ref(),
+            mechanism: b"PLAIN",
+            response: b"\0guest\0guest",
+            locale: b"en_US",
+        }))?;
+        self.expect((10, 30))?;
+        self.call(Method::ConnectionTuneOk(ConnectionTuneOk {
+            channel_max: 2047,
+            frame_max: FRAME_MAX,
+            heartbeat: 0,
+        }))?;
+        self.call(Method::ConnectionOpen(ConnectionOpen {
+            virtual_host: b"/",
+            capabilities: b"",
+            insist: false,
+        }))?;
+        self.expect((10, 41))?;
+        self.on_channel(Method::ChannelOpen(ChannelOpen { out_of_band: b"" }))?;
+        self.expect((20, 11))
+    }
+
+    fn call(&mut self, method: Method<'_>) -> io::Result<()> {
+        method.encode(0, &mut self.out);
+        self.flush()
+    }
+
+    /// Sends a method on channel 1.
+    pub fn on_channel(&mut self, method: Method<'_>) -> io::Result<()> {
+        method.encode(1, &mut self.out);
+        self.flush()
+    }
+
+    /// Declares a durable queue, with the argument `x-lane` if a lane is given. Returns its ready messages.
+    pub fn declare_durable(&mut self, queue: &str, lane: Option<i32>) -> io::Result<()> {
+        let arguments = lane.map_or_else(FieldTable::default, |lane| {
+            FieldTable::builder().int("x-lane", lane).build()
+        });
+        self.on_channel(Method::QueueDeclare(QueueDeclare {
+            queue: queue.as_bytes(),
+            passive: false,
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            nowait: false,
+            arguments: arguments.as_ref(),
+        }))?;
+        self.expect((50, 11))
+    }
+
+    /// Turns confirms on.
+    pub fn select_confirms(&mut self) -> io::Result<()> {
+        self.on_channel(Method::ConfirmSelect(ConfirmSelect { nowait: false }))?;
+        self.expect((85, 11))
+    }
+
+    /// Encodes a persistent publish to `queue`; `flush` sends it.
+    pub fn publish(&mut self, queue: &str, body: &[u8]) {
+        let publish = BasicPublish {
+            exchange: b"",
+            routing_key: queue.as_bytes(),
+            mandatory: false,
+            immediate: false,
+        };
+        Method::BasicPublish(publish).encode(1, &mut self.out);
+        encode_content(1, &self.persistent, &[body], FRAME_MAX, &mut self.out);
+    }
+
+    /// Consumes from `queue`, to be acknowledged.
+    pub fn consume(&mut self, queue: &str) -> io::Result<()> {
+        let arguments = FieldTable::default();
+        self.on_channel(Method::BasicConsume(BasicConsume {
+            queue: queue.as_bytes(),
+            consumer_tag: b"",
+            no_local: false,
+            no_ack: false,
+            exclusive: false,
+            nowait: false,
+            arguments: arguments.as_ref(),
+        }))?;
+        self.expect((60, 21))
+    }
+
+    /// Acknowledges all up to `tag`.
+    pub fn ack_up_to(&mut self, tag: u64) -> io::Result<()> {
+        self.on_channel(Method::BasicAck(BasicAck {
+            delivery_tag: tag,
+            multiple: true,
+        }))
+    }
+
+    /// Sends what was encoded.
+    pub fn flush(&mut self) -> io::Result<()> {
+        let sent = self.stream.write_all(&self.out);
+        self.out.clear();
+        sent
+    }
+
+    /// Waits at most `limit` for the next read.
+    pub fn set_patience(&mut self, limit: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(limit))
+    }
+
+    fn expect(&mut self, ids: (u16, u16)) -> io::Result<()> {
+        match self.receive()? {
+            Received::Method(found, _) if found == ids => Ok(()),
+            other => Err(io::Error::new(
+                ErrorKind::InvalidData,
+                format!("expected method {ids:?}, found {other:?}"),
+            )),
+        }
+    }
+
+    /// The next method, with its content if it is a delivery.
+    pub fn receive(&mut self) -> io::Result<Received> {
+        let mut delivery = None;
+        let mut missing = 0u64;
+        loop {
+            let (kind, payload) = self.frame()?;
+            match (kind, &mut delivery) {
+                (FrameKind::Heartbeat, _) => {}
+                (FrameKind::Method, _) => match Method::decode(&payload).expect("the broker sends methods") {
+                    Method::BasicDeliver(deliver) => {
+                        delivery = Some((deliver.delivery_tag, deliver.redelivered, Vec::new()));
+                    }
+                    Method::BasicAck(ack) => {
+                        return Ok(Received::Ack { tag: ack.delivery_tag });
+                    }
+                    method => {
+                        return Ok(Received::Method(method.ids(), format!("{method:?}")));
+                    }
+                },
+                (FrameKind::Header, Some(_)) => {
+                    missing = u64::from_be_bytes(payload[4..12].try_into().expect("eight bytes"))
+                }
+                (FrameKind::Body, Some((_, _, body))) => {
+                    body.extend_from_slice(&payload);
+                    missing -= payload.len() as u64;
+                }
+                (kind, None) => panic!("a {kind:?} frame without a delivery"),
+            }
+            let is_complete = kind != FrameKind::Method && missing == 0;
+            if is_complete && let Some((tag, redelivered, body)) = delivery.take() {
+                return Ok(Received::Delivery {
+                    tag,
+                    redelivered,
+                    body,
+                });
+            }
+        }
+    }
+
+    fn frame(&mut self) -> io::Result<(FrameKind, Vec<u8>)> {
+        loop {
+            let input = &self.input[self.consumed..];
+            if let Some((frame, length)) = decode_frame(input, FRAME_MAX).expect("the broker sends frames") {
+                let found = (frame.kind, frame.payload.to_vec());
+                self.consumed += length;
+                return Ok(found);
+            }
+            self.input.drain(..self.consumed);
+            self.consumed = 0;
+            let mut chunk = [0; 65_536];
+            match self.stream.read(&mut chunk)? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                count => self.input.extend_from_slice(&chunk[..count]),
+            }
+        }
+    }
+}
