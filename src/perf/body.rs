@@ -45,7 +45,7 @@ impl Stamp {
         }
     }
 
-    /// The stamp of `body` (its beginning suffices), or `None` when the check does not fit or there is no room for one.
+    /// The stamp of `body`, whose beginning suffices; `None` when the check does not fit or has no room.
     #[inline]
     pub fn read(seed: u64, body: &[u8]) -> Option<Self> {
         let head = body.first_chunk::<BODY_CHECKED_MIN>()?;

@@ -72,10 +72,10 @@ impl Publisher {
         })
     }
 
-    /// Sets the schedule's beginning.
-    pub fn begin(&mut self, start: u64) {
+    /// Sets when the schedule begins and ends.
+    pub fn begin(&mut self, start: u64, end: u64) {
         if let Some(schedule) = &mut self.schedule {
-            schedule.begin(start);
+            schedule.begin(start, end);
         }
     }
 
@@ -118,19 +118,24 @@ impl Publisher {
         Ok(stamped)
     }
 
-    /// Stamps no more messages.
+    /// Ends a closed loop. An open one goes on until its schedule is over: to leave out what is late would leave out
+    /// the worst.
     pub fn stop(&mut self) {
-        self.is_stopped = true;
+        self.is_stopped = self.schedule.is_none();
     }
 
-    /// Whether it has stopped and everything stamped is written.
+    /// Whether it has nothing more to stamp, and everything stamped is written.
     pub fn is_finished(&self) -> bool {
-        self.is_stopped && self.ring.pending().is_empty()
+        let is_over = self
+            .schedule
+            .as_ref()
+            .map_or(self.is_stopped, |schedule| schedule.next().is_none());
+        is_over && self.ring.pending().is_empty()
     }
 
     /// When the next message of its schedule is due.
     pub fn next_due(&self) -> Option<u64> {
-        self.schedule.as_ref().map(Schedule::next)
+        self.schedule.as_ref().and_then(Schedule::next)
     }
 
     /// Whether it could publish something at `now` if it were allowed to.
@@ -167,6 +172,12 @@ impl Publisher {
         (self.number, self.ring.number())
     }
 
+    /// Messages that wait for their confirm.
+    #[inline]
+    pub fn unconfirmed(&self) -> usize {
+        self.confirms.as_ref().map_or(0, Confirms::waiting)
+    }
+
     /// Messages confirmed or refused.
     #[inline]
     pub fn settled(&self) -> u64 {
@@ -180,6 +191,7 @@ impl Publisher {
             confirmed: self.confirmed,
             nacked: self.nacked,
             returned: self.returned,
+            unsent: self.schedule.as_ref().map_or(0, Schedule::remaining),
             unconfirmed: self
                 .confirms
                 .as_ref()
@@ -208,11 +220,10 @@ impl Publisher {
     fn stamp_due(&mut self, room: usize, now: u64, latencies: &mut PublishLatencies) -> usize {
         let mut count = 0;
         while count < room {
-            let Some(schedule) = self.schedule.as_mut().filter(|schedule| schedule.is_due(now)) else {
+            let Some(intended) = self.schedule.as_ref().and_then(|schedule| schedule.due(now)) else {
                 break;
             };
-            let intended = schedule.next();
-            schedule.advance();
+            self.schedule.as_mut().into_iter().for_each(Schedule::advance);
             self.stamp_one(intended);
             latencies.send_delay.record(now - intended);
             count += 1;

@@ -291,6 +291,12 @@ fn remarks(
         ));
     }
     let integrity = &measured.integrity;
+    if integrity.unsent > 0 {
+        remarks.push(format!(
+            "{} scheduled messages could not be sent: the latencies lack them",
+            integrity.unsent
+        ));
+    }
     if integrity.nacked + integrity.returned > 0 {
         remarks.push(format!(
             "{} messages were refused and {} returned",

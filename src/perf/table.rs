@@ -164,6 +164,7 @@ fn accounting(out: &mut String, report: &Report) {
     let count = |value: u64| group_thousands(&value.to_string());
     let counts = [
         ("published", integrity.published),
+        ("unsent", integrity.unsent),
         ("confirmed", integrity.confirmed),
         ("unconfirmed", integrity.unconfirmed),
         ("nacked", integrity.nacked),

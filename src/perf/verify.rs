@@ -133,6 +133,9 @@ const LATER_MAX: usize = 1 << 21;
 pub struct Integrity {
     /// Messages written to sockets.
     pub published: u64,
+    /// Messages of a schedule that could not be sent before the run ended.
+    #[serde(default)]
+    pub unsent: u64,
     /// Messages the broker confirmed.
     pub confirmed: u64,
     /// Messages the broker refused (basic.nack).
@@ -169,6 +172,7 @@ impl Integrity {
     /// Adds what another thread found.
     pub fn add(&mut self, other: &Self) {
         self.published += other.published;
+        self.unsent += other.unsent;
         self.confirmed += other.confirmed;
         self.nacked += other.nacked;
         self.returned += other.returned;

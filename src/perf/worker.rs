@@ -122,7 +122,7 @@ impl Worker {
         clock.sleep_until(phases.start);
         self.publishers
             .iter_mut()
-            .for_each(|publisher| publisher.begin(phases.start));
+            .for_each(|publisher| publisher.begin(phases.start, phases.drain));
         let mut now = clock.now();
         let mut is_idle = false;
         while now < phases.drain && !self.common.board.is_aborted() {
@@ -137,7 +137,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Lets publishers write what they have stamped, and consumes until everything is accounted for or it is late.
+    /// Lets publishers write what they have stamped or should have, and consumes until everything is accounted for or it is late.
     fn drain(&mut self) -> Result<(), PerfError> {
         self.publishers.iter_mut().for_each(Publisher::stop);
         let mut now = self.note();
@@ -293,7 +293,7 @@ impl Worker {
         let is_settled = self
             .publishers
             .iter()
-            .all(|publisher| publisher.integrity().unconfirmed == 0);
+            .all(|publisher| publisher.unconfirmed() == 0);
         if !(self.common.board.is_published() && is_delivered && is_settled) {
             self.complete_since = None;
             return false;
