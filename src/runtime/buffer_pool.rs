@@ -244,7 +244,11 @@ impl Deref for ReceiveBuffer {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        &self.memory.as_ref().expect("memory is present until drop").bytes()[..self.filled]
+        &self
+            .memory
+            .as_ref()
+            .expect("memory is present until drop")
+            .bytes()[..self.filled]
     }
 }
 

@@ -16,6 +16,14 @@ pub fn unix_milliseconds() -> u64 {
     time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000
 }
 
+/// A number that nobody can guess, from the system: for names and secrets.
+pub fn random_seed() -> u64 {
+    let mut bytes = [0; 8];
+    let read = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    assert_eq!(read, Ok(8), "the system gives eight random bytes");
+    u64::from_ne_bytes(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,12 +43,4 @@ mod tests {
             .as_secs();
         assert!(unix_milliseconds().abs_diff(seconds * 1_000) < 5_000);
     }
-}
-
-/// A number that nobody can guess, from the system: for names and secrets.
-pub fn random_seed() -> u64 {
-    let mut bytes = [0; 8];
-    let read = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    assert_eq!(read, Ok(8), "the system gives eight random bytes");
-    u64::from_ne_bytes(bytes)
 }

@@ -28,7 +28,10 @@ impl Shortage {
     }
 
     fn or(self, other: Shortage) -> Shortage {
-        Shortage { memory: self.memory || other.memory, disk: self.disk || other.disk }
+        Shortage {
+            memory: self.memory || other.memory,
+            disk: self.disk || other.disk,
+        }
     }
 
     /// RabbitMQ's words for it.
@@ -52,11 +55,16 @@ pub struct Alarms {
 impl Alarms {
     /// No alarm on any of `shards` cores.
     pub fn new(shards: u16) -> Self {
-        Self { of_core: vec![Shortage::default(); usize::from(shards)], ..Self::default() }
+        Self {
+            of_core: vec![Shortage::default(); usize::from(shards)],
+            ..Self::default()
+        }
     }
 
     fn everywhere(&self) -> Shortage {
-        self.of_core.iter().fold(Shortage::default(), |all, &one| all.or(one))
+        self.of_core
+            .iter()
+            .fold(Shortage::default(), |all, &one| all.or(one))
     }
 
     /// Whether a core is short of something, so that publishes must wait.
@@ -87,7 +95,11 @@ impl Shard {
 
     /// Bytes of messages held in this core's memory.
     pub fn message_memory(&self) -> u64 {
-        let queues: usize = self.queues.iter().map(|queue| queue.arena.bytes_allocated()).sum();
+        let queues: usize = self
+            .queues
+            .iter()
+            .map(|queue| queue.arena.bytes_allocated())
+            .sum();
         queues as u64 + self.shared.live_bytes()
     }
 
@@ -118,7 +130,9 @@ impl Shard {
         connection.hold = Some(Hold::Credit { assembled });
         if connection.connection.capabilities().connection_blocked && !connection.is_blocked {
             connection.is_blocked = true;
-            let blocked = Method::ConnectionBlocked(ConnectionBlocked { reason: reason.as_bytes() });
+            let blocked = Method::ConnectionBlocked(ConnectionBlocked {
+                reason: reason.as_bytes(),
+            });
             blocked.encode(0, connection.outbound.buffer());
         }
         info!(connection = %connection.id, reason, "publishing connection blocked");
@@ -129,7 +143,9 @@ impl Shard {
 
     fn unblock_publishers(&mut self) {
         for slot in std::mem::take(&mut self.alarms.blocked) {
-            let Some(connection) = self.connections.get_mut(slot) else { continue };
+            let Some(connection) = self.connections.get_mut(slot) else {
+                continue;
+            };
             if std::mem::take(&mut connection.is_blocked) {
                 Method::ConnectionUnblocked(ConnectionUnblocked {}).encode(0, connection.outbound.buffer());
                 self.connections.note_output(slot);

@@ -175,8 +175,12 @@ impl Shard {
 
     /// Lets a connection go on that waited with a publish. A message complete in its channel goes first.
     pub(super) fn resume_publisher(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
-        let Some(Hold::Credit { assembled }) = connection.hold else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let Some(Hold::Credit { assembled }) = connection.hold else {
+            return;
+        };
         self.resume(slot);
         if let Some(channel) = assembled {
             self.publish_assembled(slot, channel);

@@ -7,25 +7,23 @@
 use super::Shard;
 use super::connect::Next;
 use super::connections::{Awaited, AwaitedRequest, Hold};
-use super::control::{ControlAction, ControlAnswer, ControlRequest, ReplyTo};
-use super::mailbox::{ConsumeRequest, Got, QueueAnswer, Settlement, ShardMessage};
-use super::queues::{NO_SLOT, QueueSlot};
-use crate::channel::{ChannelConsumer, Confirms, Consumers, Unacked};
+use super::control::{ControlAction, ControlRequest, ReplyTo};
+use super::mailbox::{ConsumeRequest, Settlement, ShardMessage};
+use super::queues::NO_SLOT;
+use crate::channel::{ChannelConsumer, Confirms, Consumers};
 use crate::model::{
-    ChannelNumber, ConnectionId, ConsumerId, Content, DeliveryTag, FieldTableRef, QueueId, Refusal,
-    ReplyCode, ShardId, ShortString, short_string::base64url,
+    ChannelNumber, ConnectionId, ConsumerId, DeliveryTag, FieldTableRef, QueueId, Refusal, ReplyCode,
+    ShardId, ShortString, short_string::base64url,
 };
-use crate::protocol::content::encode_content;
 use crate::protocol::method::*;
-use crate::topology::{Change, DeclareVerdict, QueueDeclare};
-use std::sync::Arc;
+use crate::topology::{DeclareVerdict, QueueDeclare};
 
 /// Where a method came from.
 #[derive(Clone, Copy)]
-struct At {
-    slot: u32,
-    channel: ChannelNumber,
-    method: (u16, u16),
+pub(super) struct At {
+    pub slot: u32,
+    pub channel: ChannelNumber,
+    pub method: (u16, u16),
 }
 
 impl Shard {
@@ -90,7 +88,7 @@ impl Shard {
         self.connections.get_mut(slot).expect("a method came on it").id
     }
 
-    fn channel_of(&mut self, at: At) -> &mut crate::channel::Channel {
+    pub(super) fn channel_of(&mut self, at: At) -> &mut crate::channel::Channel {
         self.channel_at(at.slot, at.channel)
             .expect("the method came on it")
     }
@@ -262,7 +260,7 @@ impl Shard {
     }
 
     /// Asks the owner for the counts of queue.declare-ok.
-    fn ask_status(
+    pub(super) fn ask_status(
         &mut self,
         at: At,
         nowait: bool,
@@ -483,301 +481,6 @@ impl Shard {
             false => Err(Refusal::new(ReplyCode::NotImplemented, "active=false")),
         }
     }
-
-    // ---- answers
-
-    /// A queue's owner has answered.
-    pub(super) fn take_answer(&mut self, id: ConnectionId, answer: Result<QueueAnswer, Refusal>) {
-        if self.count_deleted_queue(id) {
-            return;
-        }
-        let Some((at, awaited)) = self.take_awaited(id) else {
-            return self.return_got(answer);
-        };
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(refusal) => {
-                self.refuse_method(at.slot, at.channel, &refusal, at.method);
-                return self.resume(at.slot);
-            }
-        };
-        match (answer, awaited.request) {
-            (
-                QueueAnswer::Status {
-                    message_count,
-                    consumer_count,
-                },
-                AwaitedRequest::QueueDeclare { name },
-            ) => {
-                self.queue_declared(at, awaited.nowait, name, message_count, consumer_count);
-            }
-            (QueueAnswer::Consuming { queue_slot }, AwaitedRequest::Consume(consumer)) => {
-                self.consuming(at, awaited.nowait, *consumer, queue_slot);
-            }
-            (QueueAnswer::Cancelled, AwaitedRequest::Cancel { tag }) => {
-                self.channel_of(at).consumers.remove_tag(tag.as_bytes());
-                let ok = Method::BasicCancelOk(BasicCancelOk {
-                    consumer_tag: tag.as_bytes(),
-                });
-                self.reply_unless(awaited.nowait, at, &ok);
-            }
-            (QueueAnswer::Purged(message_count), AwaitedRequest::QueuePurge) => {
-                self.reply_unless(
-                    awaited.nowait,
-                    at,
-                    &Method::QueuePurgeOk(QueuePurgeOk { message_count }),
-                );
-            }
-            (QueueAnswer::Got(got), AwaitedRequest::Get { owner, .. }) => self.got(at, owner, &got),
-            (QueueAnswer::Empty, AwaitedRequest::Get { .. }) => {
-                self.counters.gets_empty += 1;
-                self.reply(
-                    at.slot,
-                    at.channel,
-                    &Method::BasicGetEmpty(BasicGetEmpty { cluster_id: b"" }),
-                );
-            }
-            (answer, request) => unreachable!("the answer {answer:?} fits what was asked: {request:?}"),
-        }
-        self.resume(at.slot);
-    }
-
-    /// Control has answered.
-    pub(super) fn take_control_answer(&mut self, id: ConnectionId, answer: Result<ControlAnswer, Refusal>) {
-        if self.count_deleted_queue(id) {
-            return;
-        }
-        let Some((at, awaited)) = self.take_awaited(id) else {
-            return self.delete_orphan(id, &answer);
-        };
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(refusal) => {
-                self.refuse_method(at.slot, at.channel, &refusal, at.method);
-                return self.resume(at.slot);
-            }
-        };
-        match (answer, awaited.request) {
-            (
-                ControlAnswer::QueueDeclared {
-                    queue,
-                    created: false,
-                },
-                AwaitedRequest::QueueDeclare { name },
-            ) => {
-                if self.topology.queue_by_id(queue).is_some() {
-                    let _waits = self.ask_status(at, awaited.nowait, queue, name);
-                    return;
-                }
-                self.queue_declared(at, awaited.nowait, name, 0, 0);
-            }
-            (ControlAnswer::QueueDeclared { .. }, AwaitedRequest::QueueDeclare { name }) => {
-                self.queue_declared(at, awaited.nowait, name, 0, 0);
-            }
-            (ControlAnswer::QueueDeleted { message_count }, AwaitedRequest::QueueDelete) => {
-                self.reply_unless(
-                    awaited.nowait,
-                    at,
-                    &Method::QueueDeleteOk(QueueDeleteOk { message_count }),
-                );
-            }
-            (_, request) => self.reply_unless(awaited.nowait, at, &plain_ok(&request)),
-        }
-        self.resume(at.slot);
-    }
-
-    /// What the connection waits for, unless it has gone.
-    fn take_awaited(&mut self, id: ConnectionId) -> Option<(At, Awaited)> {
-        let connection = self.connections.find(id)?;
-        match connection.hold.take() {
-            Some(Hold::Answer(awaited)) => {
-                let at = At {
-                    slot: id.slot,
-                    channel: awaited.channel,
-                    method: awaited.method,
-                };
-                Some((at, awaited))
-            }
-            other => {
-                connection.hold = other;
-                None
-            }
-        }
-    }
-
-    fn reply_unless(&mut self, nowait: bool, at: At, method: &Method<'_>) {
-        if !nowait {
-            self.reply(at.slot, at.channel, method);
-        }
-    }
-
-    fn queue_declared(
-        &mut self,
-        at: At,
-        nowait: bool,
-        name: ShortString,
-        message_count: u32,
-        consumer_count: u32,
-    ) {
-        self.channel_of(at).last_queue = Some(name.clone());
-        let ok = QueueDeclareOk {
-            queue: name.as_bytes(),
-            message_count,
-            consumer_count,
-        };
-        self.reply_unless(nowait, at, &Method::QueueDeclareOk(ok));
-    }
-
-    fn consuming(&mut self, at: At, nowait: bool, mut consumer: ChannelConsumer, queue_slot: u32) {
-        let is_congested = self
-            .connections
-            .get_mut(at.slot)
-            .is_some_and(|connection| connection.is_congested);
-        consumer.queue_slot = queue_slot;
-        let ok = Method::BasicConsumeOk(BasicConsumeOk {
-            consumer_tag: consumer.tag.as_bytes(),
-        });
-        if !nowait {
-            self.reply(at.slot, at.channel, &ok);
-        }
-        let channel = self.channel_of(at);
-        channel.consumers.add(consumer);
-        let is_paused = channel.is_paused;
-        if is_paused {
-            self.pause_channel(at.slot, at.channel, true);
-        }
-        if is_congested {
-            self.pause_connection(at.slot, true);
-        }
-    }
-
-    fn got(&mut self, at: At, owner: ShardId, got: &Got) {
-        let Some(connection) = self.connections.get_mut(at.slot) else {
-            return;
-        };
-        let frame_max = connection.connection.frame_max();
-        let Some(channel) = connection.connection.channel_mut(at.channel) else {
-            return;
-        };
-        let Got {
-            queue,
-            queue_slot,
-            sequence,
-            ..
-        } = *got;
-        let tag = match got.needs_ack {
-            true => channel.deliver_unacked(Unacked {
-                queue,
-                owner,
-                queue_slot,
-                sequence,
-            }),
-            false => channel.deliver_settled(),
-        };
-        let content = Content::decode(&got.content).expect("an owner sends whole contents");
-        let ok = BasicGetOk {
-            delivery_tag: tag.0,
-            redelivered: got.redelivered,
-            exchange: content.exchange,
-            routing_key: content.routing_key,
-            message_count: got.remaining,
-        };
-        let out = connection.outbound.buffer();
-        Method::BasicGetOk(ok).encode(at.channel.0, out);
-        encode_content(at.channel.0, content.properties, &[content.body], frame_max, out);
-        self.connections.note_output(at.slot);
-    }
-
-    // ---- control's side
-
-    /// Decides a request, on the control shard.
-    pub(super) fn decide(&mut self, request: ControlRequest) {
-        let Shard { control, log, .. } = self;
-        let control = control.as_mut().expect("requests go to the control shard");
-        let mut bytes = Vec::new();
-        control.decide(request, &mut |change| {
-            bytes.clear();
-            change.encode(&mut bytes);
-            log.append_topology(&bytes)
-        });
-        self.announce();
-    }
-
-    /// Whether a change waits to be durable before it is announced.
-    pub(super) fn awaits_announcement(&self) -> bool {
-        self.control.as_ref().is_some_and(|control| control.awaits_sync())
-    }
-
-    /// Sends changes to every core, those that are durable as they must be.
-    pub(super) fn announce(&mut self) {
-        let Some(control) = self.control.as_mut() else {
-            return;
-        };
-        let durable = match self.settings.durability {
-            crate::config::Durability::Fsync => self.log.durable_lsn(),
-            crate::config::Durability::Write => self.log.flushed_lsn(),
-        };
-        if let Some((number, changes)) = control.announce(durable) {
-            let changes: Arc<[Change]> = changes.into();
-            for shard in (0..self.shards).map(ShardId) {
-                self.say(
-                    shard,
-                    ShardMessage::Apply {
-                        number,
-                        changes: changes.clone(),
-                    },
-                );
-            }
-        }
-        self.answer_requests();
-    }
-
-    /// A core has applied changes, on the control shard.
-    pub(super) fn applied(&mut self, shard: ShardId, number: u64) {
-        let control = self.control.as_mut().expect("cores report to the control shard");
-        control.applied(shard, number);
-        self.answer_requests();
-    }
-
-    fn answer_requests(&mut self) {
-        while let Some((reply_to, answer)) = self.control.as_mut().and_then(|control| control.next_answer()) {
-            if let ReplyTo::Connection(connection) = reply_to {
-                self.say(
-                    connection.shard,
-                    ShardMessage::ControlAnswer { connection, answer },
-                );
-            }
-        }
-    }
-
-    /// Applies control's changes to this core's copy, and to the queues it owns.
-    pub(super) fn apply(&mut self, number: u64, changes: &[Change]) {
-        for change in changes {
-            match change {
-                Change::QueueDeclared(queue) if queue.owner == self.id => {
-                    let durable = queue.durable && queue.exclusive.is_none();
-                    let (vhost, name) = (queue.vhost.clone(), queue.name.clone());
-                    self.queues.add(QueueSlot::new(
-                        queue.id,
-                        vhost,
-                        name,
-                        queue.vshard,
-                        durable,
-                        queue.auto_delete,
-                    ));
-                    self.counters.queues_created += 1;
-                }
-                Change::QueueDeclared(queue) => self.queues.heard_of(queue.id),
-                Change::QueueDeleted { id } => self.drop_queue(*id),
-                _ => {}
-            }
-            self.topology.apply(change);
-            self.router.apply(change);
-        }
-        self.applied_number = number;
-        self.say(ShardId(0), ShardMessage::Applied { number });
-        self.take_early_mail();
-    }
 }
 
 fn short(bytes: &[u8]) -> ShortString {
@@ -789,18 +492,6 @@ fn refused_to(requeue: bool) -> Settlement {
         Settlement::Requeue
     } else {
         Settlement::Reject
-    }
-}
-
-fn plain_ok(request: &AwaitedRequest) -> Method<'static> {
-    match request {
-        AwaitedRequest::ExchangeDeclare => Method::ExchangeDeclareOk(ExchangeDeclareOk {}),
-        AwaitedRequest::ExchangeDelete => Method::ExchangeDeleteOk(ExchangeDeleteOk {}),
-        AwaitedRequest::ExchangeBind => Method::ExchangeBindOk(ExchangeBindOk {}),
-        AwaitedRequest::ExchangeUnbind => Method::ExchangeUnbindOk(ExchangeUnbindOk {}),
-        AwaitedRequest::QueueBind => Method::QueueBindOk(QueueBindOk {}),
-        AwaitedRequest::QueueUnbind => Method::QueueUnbindOk(QueueUnbindOk {}),
-        request => unreachable!("control does not answer {request:?} with a plain ok"),
     }
 }
 

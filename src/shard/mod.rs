@@ -19,11 +19,13 @@
 //! allocated or hashed for a message: a run of publishes shares its route, the delivery's frames are a template.
 
 pub mod alarm;
+pub mod answer;
 pub mod close;
 pub mod confirm;
 pub mod connect;
 pub mod connections;
 pub mod control;
+pub mod decide;
 pub mod declare;
 pub mod deliver;
 pub mod expire;

@@ -104,10 +104,19 @@ impl Shard {
             None
         };
         if let Some(next) = must_wait {
-            self.channel_at(slot, number).expect("it publishes").assembly.put_back(bytes);
+            self.channel_at(slot, number)
+                .expect("it publishes")
+                .assembly
+                .put_back(bytes);
             return next;
         }
-        let next = self.publish_to(slot, number, &bytes, std::slice::from_ref(&publish), &destinations);
+        let next = self.publish_to(
+            slot,
+            number,
+            &bytes,
+            std::slice::from_ref(&publish),
+            &destinations,
+        );
         if let Some(channel) = self.channel_at(slot, number) {
             channel.assembly.recycle(bytes);
         }
@@ -385,16 +394,28 @@ impl Shard {
         for queue_slots in queue_slots.chunks(ENTRIES_MAX) {
             let appended = match queue_slots {
                 [only] => {
-                    let header = self.queues.get_mut(*only).expect("the caller found it").entry_header();
+                    let header = self
+                        .queues
+                        .get_mut(*only)
+                        .expect("the caller found it")
+                        .entry_header();
                     self.log.append_message(&[header], content)
                 }
                 _ => {
-                    let header = |&slot| self.queues.get_mut(slot).expect("the caller found it").entry_header();
+                    let header = |&slot| {
+                        self.queues
+                            .get_mut(slot)
+                            .expect("the caller found it")
+                            .entry_header()
+                    };
                     let headers: Vec<EntryHeader> = queue_slots.iter().map(header).collect();
                     self.log.append_message(&headers, content)
                 }
             };
-            let locator = Locator::Log { position: appended.position, length: appended.length };
+            let locator = Locator::Log {
+                position: appended.position,
+                length: appended.length,
+            };
             for &slot in queue_slots {
                 let queue = self.queues.get_mut(slot).expect("the caller found it");
                 queue.push_logged(locator, content.body.len());

@@ -15,7 +15,7 @@ use super::control::Control;
 use super::queues::{QueueSlot, Queues};
 use crate::config::Config;
 use crate::model::{Content, QueueId, QueueSequence, ShardId};
-use crate::queue::{Entry, Locator};
+use crate::queue::{self, Locator};
 use crate::runtime::disk::{Disk, RealDisk};
 use crate::storage::{
     Appended, EntryHeader, Log, LogOptions, RecoveredLog, RecoveredMessage, RecoveredQueue, SettleKind,
@@ -23,6 +23,7 @@ use crate::storage::{
 };
 use crate::topology::{Change, QueueDefinition, Topology};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 use tracing::{info, warn};
 
@@ -237,14 +238,13 @@ fn move_queue(
     home.vshard = queue.vshard;
     home.next_sequence = home.next_sequence.max(queue.next_sequence);
     for (&sequence, message) in &queue.live {
-        if !home.live.contains_key(&sequence) {
+        if let Entry::Vacant(vacant) = home.live.entry(sequence) {
             let appended = copy_message(source, &mut target.log, id, sequence, &queue, message);
-            let copied = RecoveredMessage {
+            vacant.insert(RecoveredMessage {
                 position: appended.position,
                 length: appended.length,
                 ..*message
-            };
-            home.live.insert(sequence, copied);
+            });
         }
     }
     target.log.flush()?;
@@ -348,7 +348,7 @@ fn restored(definition: &QueueDefinition, recovered: RecoveredQueue, was_clean: 
         };
         slot.queue.restore(
             sequence,
-            Entry {
+            queue::Entry {
                 locator,
                 body_bytes: message.body_bytes,
                 delivery_count: message.delivery_count,

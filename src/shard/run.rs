@@ -8,8 +8,8 @@
 //!   helpers ──────┘                                   └─▶ readers go on
 //! ```
 //!
-//! glommio polls I/O only when every task waits, so a busy core makes a trip through the ring at least every fourth
-//! tick; else a publisher whose socket is always full would starve a consumer whose socket was.
+//! glommio polls I/O only when every task waits, so a saturated core makes a trip through the ring every fourth tick;
+//! else a publisher whose socket is always full would starve a consumer whose socket was.
 
 use super::connections::Peer;
 use super::mailbox::Batch;
@@ -30,10 +30,8 @@ use tracing::{info, warn};
 const SPARE_BUFFERS: usize = 2;
 /// Interval of the coarse timer.
 const TIMER_INTERVAL: Duration = Duration::from_millis(100);
-/// Ticks in a row, close to each other, after which I/O is polled.
+/// Saturated ticks in a row after which I/O is polled: in each a read filled its buffer, so its reader had more to read at once.
 const TICKS_A_TRIP: u32 = 4;
-/// Ticks that begin within this time of each other count as a row.
-const BUSY_NANOSECONDS: u64 = 200_000;
 
 /// What tasks post to the loop.
 pub enum Posted {
@@ -72,7 +70,7 @@ pub struct CoreLoop {
     asked_to_drain: bool,
     told_drained: bool,
     ticks_in_row: u32,
-    last_tick: Moment,
+    has_read_full_buffer: bool,
 }
 
 impl CoreLoop {
@@ -94,7 +92,7 @@ impl CoreLoop {
             asked_to_drain: false,
             told_drained: false,
             ticks_in_row: 0,
-            last_tick: Moment::default(),
+            has_read_full_buffer: false,
         }
     }
 
@@ -118,7 +116,7 @@ impl CoreLoop {
             if self.is_finished() {
                 break;
             }
-            self.rest(&doorbell, &io_poll, now).await;
+            self.rest(&doorbell, &io_poll).await;
         }
         self.stop().await
     }
@@ -197,6 +195,7 @@ impl CoreLoop {
         match event {
             SocketEvent::Accepted { socket, .. } => self.accept(socket),
             SocketEvent::Received { token, buffer } => {
+                self.has_read_full_buffer |= buffer.len() == self.parts.receive_buffer_bytes;
                 self.events.push(Event::Received {
                     slot: (token.slot, token.generation),
                     buffer,
@@ -326,10 +325,9 @@ impl CoreLoop {
     }
 
     /// Waits for something to do; at once when there is more.
-    async fn rest(&mut self, doorbell: &DoorbellListener, io_poll: &IoPoll, now: Moment) {
-        let is_close = now.0.saturating_sub(self.last_tick.0) < BUSY_NANOSECONDS;
-        self.last_tick = now;
-        self.ticks_in_row = if is_close { self.ticks_in_row + 1 } else { 0 };
+    async fn rest(&mut self, doorbell: &DoorbellListener, io_poll: &IoPoll) {
+        let is_saturated = std::mem::take(&mut self.has_read_full_buffer) || self.has_more();
+        self.ticks_in_row = if is_saturated { self.ticks_in_row + 1 } else { 0 };
         if self.ticks_in_row >= TICKS_A_TRIP {
             self.ticks_in_row = 0;
             io_poll.trip().await;

@@ -47,7 +47,8 @@ impl Settings {
             ring_credit_bytes: u64::from(limits.ring_credit_bytes.get()),
             durability: config.durability,
             sync_interval_max_milliseconds: u64::from(config.log.sync_interval_max_milliseconds.get()),
-            message_memory_max: limits.memory.bytes(available_memory().unwrap_or(MEMORY_UNKNOWN)) / u64::from(shards),
+            message_memory_max: limits.memory.bytes(available_memory().unwrap_or(MEMORY_UNKNOWN))
+                / u64::from(shards),
             disk_free_min: 4 * u64::from(config.log.segment_bytes.get()) * u64::from(shards),
             deliveries_a_tick: 16_384,
         }

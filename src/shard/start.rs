@@ -331,6 +331,11 @@ impl CoreStart {
     }
 }
 
+/// Rings to every other core, by its number.
+type Senders = Vec<Option<RingSender<Batch>>>;
+/// Rings from every other core, by its number.
+type Receivers = Vec<Option<RingReceiver<Batch>>>;
+
 /// The rings between all pairs of cores.
 struct Rings {
     senders: Vec<Vec<Option<RingSender<Batch>>>>,
@@ -351,7 +356,7 @@ impl Rings {
         Self { senders, receivers }
     }
 
-    fn take(&mut self, core: usize) -> (Vec<Option<RingSender<Batch>>>, Vec<Option<RingReceiver<Batch>>>) {
+    fn take(&mut self, core: usize) -> (Senders, Receivers) {
         (
             std::mem::take(&mut self.senders[core]),
             std::mem::take(&mut self.receivers[core]),

@@ -13,6 +13,7 @@ const FRAME_MAX: u32 = 131_072;
 
 /// A frame that was received, owned.
 #[derive(Clone, Debug)]
+#[allow(dead_code, reason = "what a method says is for the message of a failing test")]
 pub enum Received {
     /// A delivery with its whole body.
     Delivery {
@@ -194,7 +195,9 @@ impl Client {
                         delivery = Some((deliver.delivery_tag, deliver.redelivered, Vec::new()));
                     }
                     Method::BasicAck(ack) => {
-                        return Ok(Received::Ack { tag: ack.delivery_tag });
+                        return Ok(Received::Ack {
+                            tag: ack.delivery_tag,
+                        });
                     }
                     method => {
                         return Ok(Received::Method(method.ids(), format!("{method:?}")));

@@ -1,0 +1,228 @@
+//! The story of an answer: a queue's owner, or control, has done what a connection asked; the client gets its reply and
+//! the connection goes on.
+
+use super::Shard;
+use super::connections::{Awaited, AwaitedRequest, Hold};
+use super::control::ControlAnswer;
+use super::declare::At;
+use super::mailbox::{Got, QueueAnswer};
+use crate::channel::{ChannelConsumer, Unacked};
+use crate::model::{ConnectionId, Content, Refusal, ShardId, ShortString};
+use crate::protocol::content::encode_content;
+use crate::protocol::method::*;
+
+impl Shard {
+    /// A queue's owner has answered.
+    pub(super) fn take_answer(&mut self, id: ConnectionId, answer: Result<QueueAnswer, Refusal>) {
+        if self.count_deleted_queue(id) {
+            return;
+        }
+        let Some((at, awaited)) = self.take_awaited(id) else {
+            return self.return_got(answer);
+        };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                self.refuse_method(at.slot, at.channel, &refusal, at.method);
+                return self.resume(at.slot);
+            }
+        };
+        match (answer, awaited.request) {
+            (
+                QueueAnswer::Status {
+                    message_count,
+                    consumer_count,
+                },
+                AwaitedRequest::QueueDeclare { name },
+            ) => {
+                self.queue_declared(at, awaited.nowait, name, message_count, consumer_count);
+            }
+            (QueueAnswer::Consuming { queue_slot }, AwaitedRequest::Consume(consumer)) => {
+                self.consuming(at, awaited.nowait, *consumer, queue_slot);
+            }
+            (QueueAnswer::Cancelled, AwaitedRequest::Cancel { tag }) => {
+                self.channel_of(at).consumers.remove_tag(tag.as_bytes());
+                let ok = Method::BasicCancelOk(BasicCancelOk {
+                    consumer_tag: tag.as_bytes(),
+                });
+                self.reply_unless(awaited.nowait, at, &ok);
+            }
+            (QueueAnswer::Purged(message_count), AwaitedRequest::QueuePurge) => {
+                self.reply_unless(
+                    awaited.nowait,
+                    at,
+                    &Method::QueuePurgeOk(QueuePurgeOk { message_count }),
+                );
+            }
+            (QueueAnswer::Got(got), AwaitedRequest::Get { owner, .. }) => self.got(at, owner, &got),
+            (QueueAnswer::Empty, AwaitedRequest::Get { .. }) => {
+                self.counters.gets_empty += 1;
+                self.reply(
+                    at.slot,
+                    at.channel,
+                    &Method::BasicGetEmpty(BasicGetEmpty { cluster_id: b"" }),
+                );
+            }
+            (answer, request) => unreachable!("the answer {answer:?} fits what was asked: {request:?}"),
+        }
+        self.resume(at.slot);
+    }
+
+    /// Control has answered.
+    pub(super) fn take_control_answer(&mut self, id: ConnectionId, answer: Result<ControlAnswer, Refusal>) {
+        if self.count_deleted_queue(id) {
+            return;
+        }
+        let Some((at, awaited)) = self.take_awaited(id) else {
+            return self.delete_orphan(id, &answer);
+        };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                self.refuse_method(at.slot, at.channel, &refusal, at.method);
+                return self.resume(at.slot);
+            }
+        };
+        match (answer, awaited.request) {
+            (
+                ControlAnswer::QueueDeclared {
+                    queue,
+                    created: false,
+                },
+                AwaitedRequest::QueueDeclare { name },
+            ) => {
+                if self.topology.queue_by_id(queue).is_some() {
+                    let _waits = self.ask_status(at, awaited.nowait, queue, name);
+                    return;
+                }
+                self.queue_declared(at, awaited.nowait, name, 0, 0);
+            }
+            (ControlAnswer::QueueDeclared { .. }, AwaitedRequest::QueueDeclare { name }) => {
+                self.queue_declared(at, awaited.nowait, name, 0, 0);
+            }
+            (ControlAnswer::QueueDeleted { message_count }, AwaitedRequest::QueueDelete) => {
+                self.reply_unless(
+                    awaited.nowait,
+                    at,
+                    &Method::QueueDeleteOk(QueueDeleteOk { message_count }),
+                );
+            }
+            (_, request) => self.reply_unless(awaited.nowait, at, &plain_ok(&request)),
+        }
+        self.resume(at.slot);
+    }
+
+    /// What the connection waits for, unless it has gone.
+    fn take_awaited(&mut self, id: ConnectionId) -> Option<(At, Awaited)> {
+        let connection = self.connections.find(id)?;
+        match connection.hold.take() {
+            Some(Hold::Answer(awaited)) => {
+                let at = At {
+                    slot: id.slot,
+                    channel: awaited.channel,
+                    method: awaited.method,
+                };
+                Some((at, awaited))
+            }
+            other => {
+                connection.hold = other;
+                None
+            }
+        }
+    }
+
+    fn reply_unless(&mut self, nowait: bool, at: At, method: &Method<'_>) {
+        if !nowait {
+            self.reply(at.slot, at.channel, method);
+        }
+    }
+
+    fn queue_declared(
+        &mut self,
+        at: At,
+        nowait: bool,
+        name: ShortString,
+        message_count: u32,
+        consumer_count: u32,
+    ) {
+        self.channel_of(at).last_queue = Some(name.clone());
+        let ok = QueueDeclareOk {
+            queue: name.as_bytes(),
+            message_count,
+            consumer_count,
+        };
+        self.reply_unless(nowait, at, &Method::QueueDeclareOk(ok));
+    }
+
+    fn consuming(&mut self, at: At, nowait: bool, mut consumer: ChannelConsumer, queue_slot: u32) {
+        let is_congested = self
+            .connections
+            .get_mut(at.slot)
+            .is_some_and(|connection| connection.is_congested);
+        consumer.queue_slot = queue_slot;
+        let ok = Method::BasicConsumeOk(BasicConsumeOk {
+            consumer_tag: consumer.tag.as_bytes(),
+        });
+        if !nowait {
+            self.reply(at.slot, at.channel, &ok);
+        }
+        let channel = self.channel_of(at);
+        channel.consumers.add(consumer);
+        let is_paused = channel.is_paused;
+        if is_paused {
+            self.pause_channel(at.slot, at.channel, true);
+        }
+        if is_congested {
+            self.pause_connection(at.slot, true);
+        }
+    }
+
+    fn got(&mut self, at: At, owner: ShardId, got: &Got) {
+        let Some(connection) = self.connections.get_mut(at.slot) else {
+            return;
+        };
+        let frame_max = connection.connection.frame_max();
+        let Some(channel) = connection.connection.channel_mut(at.channel) else {
+            return;
+        };
+        let Got {
+            queue,
+            queue_slot,
+            sequence,
+            ..
+        } = *got;
+        let tag = match got.needs_ack {
+            true => channel.deliver_unacked(Unacked {
+                queue,
+                owner,
+                queue_slot,
+                sequence,
+            }),
+            false => channel.deliver_settled(),
+        };
+        let content = Content::decode(&got.content).expect("an owner sends whole contents");
+        let ok = BasicGetOk {
+            delivery_tag: tag.0,
+            redelivered: got.redelivered,
+            exchange: content.exchange,
+            routing_key: content.routing_key,
+            message_count: got.remaining,
+        };
+        let out = connection.outbound.buffer();
+        Method::BasicGetOk(ok).encode(at.channel.0, out);
+        encode_content(at.channel.0, content.properties, &[content.body], frame_max, out);
+        self.connections.note_output(at.slot);
+    }
+}
+
+fn plain_ok(request: &AwaitedRequest) -> Method<'static> {
+    match request {
+        AwaitedRequest::ExchangeDeclare => Method::ExchangeDeclareOk(ExchangeDeclareOk {}),
+        AwaitedRequest::ExchangeDelete => Method::ExchangeDeleteOk(ExchangeDeleteOk {}),
+        AwaitedRequest::ExchangeBind => Method::ExchangeBindOk(ExchangeBindOk {}),
+        AwaitedRequest::ExchangeUnbind => Method::ExchangeUnbindOk(ExchangeUnbindOk {}),
+        AwaitedRequest::QueueBind => Method::QueueBindOk(QueueBindOk {}),
+        AwaitedRequest::QueueUnbind => Method::QueueUnbindOk(QueueUnbindOk {}),
+        request => unreachable!("control does not answer {request:?} with a plain ok"),
+    }
+}

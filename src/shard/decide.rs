@@ -1,0 +1,100 @@
+//! The story of a change: control decides a request, announces what may be known, and every core applies it.
+
+use super::Shard;
+use super::control::{ControlRequest, ReplyTo};
+use super::mailbox::ShardMessage;
+use super::queues::QueueSlot;
+use crate::model::ShardId;
+use crate::topology::Change;
+use std::sync::Arc;
+
+impl Shard {
+    /// Decides a request, on the control shard.
+    pub(super) fn decide(&mut self, request: ControlRequest) {
+        let Shard { control, log, .. } = self;
+        let control = control.as_mut().expect("requests go to the control shard");
+        let mut bytes = Vec::new();
+        control.decide(request, &mut |change| {
+            bytes.clear();
+            change.encode(&mut bytes);
+            log.append_topology(&bytes)
+        });
+        self.announce();
+    }
+
+    /// Whether a change waits to be durable before it is announced.
+    pub(super) fn awaits_announcement(&self) -> bool {
+        self.control.as_ref().is_some_and(|control| control.awaits_sync())
+    }
+
+    /// Sends changes to every core, those that are durable as they must be.
+    pub(super) fn announce(&mut self) {
+        let Some(control) = self.control.as_mut() else {
+            return;
+        };
+        let durable = match self.settings.durability {
+            crate::config::Durability::Fsync => self.log.durable_lsn(),
+            crate::config::Durability::Write => self.log.flushed_lsn(),
+        };
+        if let Some((number, changes)) = control.announce(durable) {
+            let changes: Arc<[Change]> = changes.into();
+            for shard in (0..self.shards).map(ShardId) {
+                self.say(
+                    shard,
+                    ShardMessage::Apply {
+                        number,
+                        changes: changes.clone(),
+                    },
+                );
+            }
+        }
+        self.answer_requests();
+    }
+
+    /// A core has applied changes, on the control shard.
+    pub(super) fn applied(&mut self, shard: ShardId, number: u64) {
+        let control = self.control.as_mut().expect("cores report to the control shard");
+        control.applied(shard, number);
+        self.answer_requests();
+    }
+
+    fn answer_requests(&mut self) {
+        while let Some((reply_to, answer)) = self.control.as_mut().and_then(|control| control.next_answer()) {
+            if let ReplyTo::Connection(connection) = reply_to {
+                self.say(
+                    connection.shard,
+                    ShardMessage::ControlAnswer { connection, answer },
+                );
+            }
+        }
+    }
+
+    /// Applies control's changes to this core's copy, and to the queues it owns.
+    pub(super) fn apply(&mut self, number: u64, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::QueueDeclared(queue) if queue.owner == self.id => {
+                    let durable = queue.durable && queue.exclusive.is_none();
+                    let (vhost, name) = (queue.vhost.clone(), queue.name.clone());
+                    self.queues.add(QueueSlot::new(
+                        queue.id,
+                        vhost,
+                        name,
+                        queue.vshard,
+                        durable,
+                        queue.auto_delete,
+                    ));
+                    self.counters.queues_created += 1;
+                }
+                Change::QueueDeclared(queue) => self.queues.heard_of(queue.id),
+                Change::QueueDeleted { id } => self.drop_queue(*id),
+                _ => {}
+            }
+            self.topology.apply(change);
+            self.router.apply(change);
+        }
+        self.applied_number = number;
+        self.say(ShardId(0), ShardMessage::Applied { number });
+        self.take_early_mail();
+    }
+}
