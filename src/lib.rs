@@ -42,6 +42,7 @@
 //! | `storage` | `model metrics config runtime` |
 //! | `shard` | all above |
 //! | `perf` | `model metrics config runtime protocol net` |
+//! | `simulation` | `shard` and all above it but `perf` |
 //! | `cli` | all above |
 //!
 //! `model protocol connection channel topology routing queue auth` are sans-io: input and time come in, decisions go
@@ -61,5 +62,6 @@ pub mod queue;
 pub mod routing;
 pub mod runtime;
 pub mod shard;
+pub mod simulation;
 pub mod storage;
 pub mod topology;

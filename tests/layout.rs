@@ -34,11 +34,15 @@ const IMPORTS: &[(&str, &str)] = &[
         "management",
         "model metrics config runtime protocol topology auth net channel connection routing queue storage shard",
     ),
+    (
+        "simulation",
+        "model metrics config runtime protocol topology auth net channel connection routing queue storage shard",
+    ),
     ("perf", "model metrics config runtime protocol net"),
     (
         "cli",
         "model metrics config runtime protocol topology auth net channel connection routing queue storage shard \
-         management perf",
+         management simulation perf",
     ),
     // Files beside the folders.
     ("main.rs", "cli"),

@@ -12,7 +12,11 @@
 //! ```
 //!
 //! A sequence between a watermark and the next publish to that owner is confirmed a little later than it could be;
-//! an owner that owes nothing never holds others back. Nacks are rare and kept one by one
+//! an owner that owes nothing never holds others back.
+//!
+//! Owners know a channel by its number, and a word for a channel that was closed may reach the next one of the same
+//! number. So sequences go on where those of the channel before ended, and what a late watermark says of them is true;
+//! only the tags that the publisher sees begin at 1 again. Nacks are rare and kept one by one
 //! (RabbitMQ, "Publisher Confirms"; basic.ack of the server, AMQP 0-9-1 extension).
 
 use crate::model::{ChannelNumber, PublishSequence, ShardId};
@@ -42,6 +46,8 @@ pub enum ConfirmFrames {
 /// Publisher confirms of one channel.
 #[derive(Debug, Default)]
 pub struct Confirms {
+    /// The last sequence of channels before this one; tags count from it.
+    base: u64,
     published: u64,
     answered: u64,
     owners: Vec<Owner>,
@@ -53,6 +59,21 @@ pub struct Confirms {
 }
 
 impl Confirms {
+    /// Confirms of a channel whose predecessors used sequences up to `base`.
+    pub fn after(base: PublishSequence) -> Self {
+        Self {
+            base: base.0,
+            published: base.0,
+            answered: base.0,
+            ..Self::default()
+        }
+    }
+
+    /// The last sequence given out.
+    pub fn last(&self) -> PublishSequence {
+        PublishSequence(self.published)
+    }
+
     /// Numbers `count` publishes; returns the first one's sequence.
     #[inline]
     pub fn publish(&mut self, count: u32) -> PublishSequence {
@@ -87,10 +108,11 @@ impl Confirms {
     /// All that went to `owner` up to `through` is safe there.
     #[inline]
     pub fn safe_at(&mut self, owner: ShardId, through: PublishSequence) {
+        let base = self.base;
         let progress = self.owner(owner);
         progress.safe = progress.safe.max(through.0);
         debug_assert!(
-            progress.safe <= progress.sent,
+            progress.safe <= progress.sent.max(base),
             "an owner answers for what it was sent"
         );
     }
@@ -106,7 +128,7 @@ impl Confirms {
         self.published - self.answered
     }
 
-    /// The next answer to write, if any; call until `None`.
+    /// The next answer to write, if any, with the publisher's tags; call until `None`.
     pub fn next_answer(&mut self) -> Option<ConfirmFrames> {
         let point = self.confirm_point();
         if self.answered >= point {
@@ -124,7 +146,7 @@ impl Confirms {
         self.answered = match answer {
             ConfirmFrames::Ack { sequence, .. } | ConfirmFrames::Nack(sequence) => sequence.0,
         };
-        Some(answer)
+        Some(answer.counted_from(self.base))
     }
 
     fn ack_through(&self, sequence: u64) -> ConfirmFrames {
@@ -157,6 +179,16 @@ impl Confirms {
 }
 
 impl ConfirmFrames {
+    fn counted_from(self, base: u64) -> Self {
+        match self {
+            ConfirmFrames::Ack { sequence, multiple } => ConfirmFrames::Ack {
+                sequence: PublishSequence(sequence.0 - base),
+                multiple,
+            },
+            ConfirmFrames::Nack(sequence) => ConfirmFrames::Nack(PublishSequence(sequence.0 - base)),
+        }
+    }
+
     /// Appends the answer's frame.
     pub fn encode(self, channel: ChannelNumber, out: &mut Vec<u8>) {
         use crate::protocol::method::{BasicAck, BasicNack, Method};
@@ -221,6 +253,17 @@ mod tests {
         );
         assert_eq!(confirms.next_answer(), ack(5, true));
         assert_eq!(confirms.outstanding(), 0);
+    }
+
+    #[test]
+    fn a_late_word_for_the_channel_before_confirms_nothing_of_this_one() {
+        let mut confirms = Confirms::after(PublishSequence(100));
+        confirms.safe_at(A, PublishSequence(100));
+        let sequence = confirms.publish(1);
+        confirms.sent_to(A, sequence);
+        assert_eq!(confirms.next_answer(), None, "its own publish is not safe yet");
+        confirms.safe_at(A, sequence);
+        assert_eq!(confirms.next_answer(), ack(1, false), "tags begin at 1");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::protocol::deliver::DeliverTemplate;
 pub struct ChannelConsumer {
     /// Its tag.
     pub tag: ShortString,
-    /// Its number on the channel, never used again while the channel is open.
+    /// Its number on the channel, never used again on a channel of this number while the connection lives.
     pub number: u32,
     /// The queue it consumes from.
     pub queue: QueueId,
@@ -71,6 +71,19 @@ pub struct Consumers {
 }
 
 impl Consumers {
+    /// None yet, on a channel whose predecessors used numbers up to `last`.
+    pub fn after(last: u32) -> Self {
+        Self {
+            by_number: Vec::new(),
+            numbered: last,
+        }
+    }
+
+    /// The last number given out.
+    pub fn last_number(&self) -> u32 {
+        self.numbered
+    }
+
     /// The number for a consumer that is about to be made; starts at 1, as 0 stands for basic.get.
     pub fn next_number(&mut self) -> u32 {
         self.numbered += 1;

@@ -25,8 +25,8 @@ pub use consumers::{ChannelConsumer, Consumers};
 pub use route_cache::{Destination, RouteCache};
 
 use crate::model::{
-    ChannelNumber, DeliveryTag, OrderedSlots, QueueId, QueueSequence, Refusal, ReplyCode, ShardId,
-    ShortString,
+    ChannelNumber, DeliveryTag, OrderedSlots, PublishSequence, QueueId, QueueSequence, Refusal, ReplyCode,
+    ShardId, ShortString,
 };
 
 /// Where a delivered message came from, kept until it is settled.
@@ -51,6 +51,16 @@ pub enum ChannelState {
     Closing,
 }
 
+/// The numbers that channels of a connection have used. Other cores may still speak of them when a channel is gone, so
+/// one that is opened later goes on above them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UsedNumbers {
+    /// The highest number of a consumer.
+    pub consumer: u32,
+    /// The highest sequence of a publish.
+    pub sequence: PublishSequence,
+}
+
 /// One channel of a connection.
 pub struct Channel {
     number: ChannelNumber,
@@ -73,24 +83,41 @@ pub struct Channel {
     pub is_paused: bool,
     unacked: OrderedSlots<Unacked>,
     delivered: u64,
+    used_before: UsedNumbers,
 }
 
 impl Channel {
-    /// A channel just opened.
-    pub fn new(number: ChannelNumber) -> Self {
+    /// A channel just opened on a connection whose channels before have used these numbers.
+    pub fn new(number: ChannelNumber, used_before: UsedNumbers) -> Self {
         Self {
             number,
             state: ChannelState::Open,
             assembly: Assembly::default(),
             route: RouteCache::default(),
             confirms: None,
-            consumers: Consumers::default(),
+            consumers: Consumers::after(used_before.consumer),
             last_queue: None,
             consumer_prefetch: 0,
             channel_prefetch: 0,
             is_paused: false,
             unacked: OrderedSlots::default(),
             delivered: 0,
+            used_before,
+        }
+    }
+
+    /// confirm.select came: publishes are numbered from now on.
+    pub fn select_confirms(&mut self) {
+        let base = self.used_before.sequence;
+        self.confirms.get_or_insert_with(|| Confirms::after(base));
+    }
+
+    /// The highest numbers used by this channel and those before it.
+    pub fn used_numbers(&self) -> UsedNumbers {
+        let sequence = self.confirms.as_ref().map(Confirms::last);
+        UsedNumbers {
+            consumer: self.consumers.last_number(),
+            sequence: sequence.unwrap_or(self.used_before.sequence),
         }
     }
 
@@ -211,7 +238,7 @@ mod tests {
     }
 
     fn channel_with_unacked(count: u64) -> Channel {
-        let mut channel = Channel::new(ChannelNumber(1));
+        let mut channel = Channel::new(ChannelNumber(1), UsedNumbers::default());
         for sequence in 1..=count {
             assert_eq!(channel.deliver_unacked(message(sequence)), DeliveryTag(sequence));
         }
@@ -274,7 +301,7 @@ mod tests {
 
     #[test]
     fn an_empty_queue_name_means_the_last_declared_one() {
-        let mut channel = Channel::new(ChannelNumber(1));
+        let mut channel = Channel::new(ChannelNumber(1), UsedNumbers::default());
         assert_eq!(
             channel.queue_named(b"").expect_err("none yet").explanation,
             "no previously declared queue"

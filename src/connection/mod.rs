@@ -21,7 +21,7 @@ pub use capabilities::ClientCapabilities;
 pub use handshake::{ServerIdentity, Tuning};
 pub use pull::{Pulled, RUN_MAX, Step};
 
-use crate::channel::Channel;
+use crate::channel::{Channel, UsedNumbers};
 use crate::model::{ChannelNumber, Moment, Refusal, ReplyCode, ShortString};
 use crate::protocol::frame::encode_heartbeat;
 
@@ -57,6 +57,8 @@ pub struct Connection {
     capabilities: ClientCapabilities,
     channels: Vec<Option<Box<Channel>>>,
     open_channels: u16,
+    /// What channels that are gone have used.
+    used_numbers: UsedNumbers,
     last_publisher: u16,
     message_bytes_max: u64,
     vhost: ShortString,
@@ -75,6 +77,7 @@ impl Connection {
             capabilities: ClientCapabilities::default(),
             channels: Vec::new(),
             open_channels: 0,
+            used_numbers: UsedNumbers::default(),
             last_publisher: 0,
             message_bytes_max,
             vhost: ShortString::default(),
@@ -208,14 +211,18 @@ impl Connection {
         if self.channels.len() <= index {
             self.channels.resize_with(index + 1, || None);
         }
-        self.channels[index] = Some(Box::new(Channel::new(number)));
+        self.channels[index] = Some(Box::new(Channel::new(number, self.used_numbers)));
         self.open_channels += 1;
         Ok(())
     }
 
     fn drop_channel(&mut self, number: ChannelNumber) {
-        if let Some(channel) = self.channels.get_mut(usize::from(number.0)) {
-            self.open_channels -= u16::from(channel.take().is_some());
+        let place = self.channels.get_mut(usize::from(number.0));
+        if let Some(channel) = place.and_then(Option::take) {
+            let UsedNumbers { consumer, sequence } = channel.used_numbers();
+            self.used_numbers.consumer = self.used_numbers.consumer.max(consumer);
+            self.used_numbers.sequence = self.used_numbers.sequence.max(sequence);
+            self.open_channels -= 1;
         }
     }
 }

@@ -82,7 +82,7 @@ pub struct ConsumerId {
     pub connection: ConnectionId,
     /// The channel on that connection.
     pub channel: ChannelNumber,
-    /// Number of the consumer on that channel, never reused while the channel is open.
+    /// Number of the consumer on that channel, never used again on a channel of that number while the connection lives.
     pub number: u32,
 }
 

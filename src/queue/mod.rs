@@ -407,6 +407,19 @@ impl Queue {
         std::iter::from_fn(next).map(|(sequence, entry)| (QueueSequence(sequence), entry))
     }
 
+    /// All messages that were given out, those unacked and those that came back, in no order: what must say redelivered
+    /// after a restart.
+    pub fn given_out(&self) -> impl Iterator<Item = (QueueSequence, &Entry)> {
+        let unacked = self
+            .unacked
+            .iter()
+            .map(|(sequence, unacked)| (sequence, &unacked.entry));
+        let returned = self.ready.iter().filter(|(_, entry)| entry.redelivered);
+        unacked
+            .chain(returned)
+            .map(|(sequence, entry)| (QueueSequence(sequence), entry))
+    }
+
     /// Panics when the queue contradicts itself.
     pub fn check_invariants(&self) {
         self.ready.check_invariants();

@@ -102,6 +102,17 @@ impl BufferPool {
         })
     }
 
+    /// A buffer that holds `bytes` as if a socket had received them: for the simulator's sockets. `None` when all are in
+    /// use.
+    ///
+    /// # Panics
+    /// When `bytes` are more than a buffer.
+    pub fn holding(&self, bytes: &[u8]) -> Option<ReceiveBuffer> {
+        let mut buffer = self.take()?;
+        buffer.fill(bytes, 0);
+        Some(buffer)
+    }
+
     /// Wakes `waker` when a buffer comes back. It may find that others were quicker, and waits again then.
     pub(super) fn wait(&self, waker: &Waker) {
         let mut waiting = self.shared.waiting.take();

@@ -10,7 +10,7 @@ use super::connections::{Awaited, AwaitedRequest, Hold};
 use super::control::{ControlAction, ControlRequest, ReplyTo};
 use super::mailbox::{ConsumeRequest, Settlement, ShardMessage};
 use super::queues::NO_SLOT;
-use crate::channel::{ChannelConsumer, Confirms, Consumers};
+use crate::channel::{ChannelConsumer, Consumers};
 use crate::model::{
     ChannelNumber, ConnectionId, ConsumerId, DeliveryTag, FieldTableRef, QueueId, Refusal, ReplyCode,
     ShardId, ShortString, short_string::base64url,
@@ -468,7 +468,7 @@ impl Shard {
     }
 
     fn select_confirms(&mut self, at: At, nowait: bool) -> Result<Next, Refusal> {
-        self.channel_of(at).confirms.get_or_insert_with(Confirms::default);
+        self.channel_of(at).select_confirms();
         match nowait {
             true => Ok(Next::Pull),
             false => self.answer_at(at, Method::ConfirmSelectOk(ConfirmSelectOk {})),

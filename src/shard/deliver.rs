@@ -285,7 +285,7 @@ impl Shard {
     }
 
     /// The connection's output has become less: its consumers get deliveries again, if it is little enough.
-    pub(super) fn relieve(&mut self, slot: u32) {
+    pub fn relieve(&mut self, slot: u32) {
         let limit = self.settings.output_bytes_max / 2;
         let Some(connection) = self.connections.get_mut(slot) else {
             return;

@@ -419,6 +419,11 @@ impl Mailbox {
         }
     }
 
+    /// Bytes of publishes and deliveries to `to` that it has not said it has taken.
+    pub fn unaccepted_bytes(&self, to: ShardId) -> u64 {
+        self.lane(to).unaccepted_bytes
+    }
+
     /// Whether there is something to say that no tick has taken yet.
     pub fn has_news(&self) -> bool {
         !self.to_self.is_empty() || self.lanes.iter().any(|lane| !lane.batch.is_empty())

@@ -333,6 +333,31 @@ impl Shard {
         self.accept(peer, now)
     }
 
+    /// The queues it owns.
+    pub fn queues(&self) -> &Queues {
+        &self.queues
+    }
+
+    /// What it says to other cores.
+    pub fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    /// Checks what must hold between ticks.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn check_invariants(&self) {
+        self.log.check_invariants();
+        for queue in self.queues.iter() {
+            queue.queue.check_invariants();
+            assert!(
+                queue.settled.is_empty(),
+                "what a tick settled is in the log when it ends"
+            );
+        }
+    }
+
     /// Whether another tick is due though nothing has happened.
     pub fn has_work(&self) -> bool {
         !self.runnable.is_empty()
@@ -347,6 +372,7 @@ impl Shard {
     /// The log cannot be written or synced.
     pub fn finish_log(&mut self) -> Result<(), StorageError> {
         self.append_settles();
+        self.append_given_out();
         self.log.flush()?;
         recover::sync_here(&mut self.log)
     }

@@ -70,6 +70,9 @@ impl Shard {
         bytes: &[u8],
         publishes: &[RecognisedPublish],
     ) -> Next {
+        if publishes.len() > 1 && self.headers_decide(slot, number) {
+            return self.publish_by_headers(slot, number, bytes, publishes);
+        }
         let destinations = match self.route(slot, number, bytes, &publishes[0]) {
             Ok(destinations) => destinations,
             Err(refusal) => return self.refuse_at(slot, number, &refusal),
@@ -81,6 +84,55 @@ impl Shard {
             return self.wait_for_credit(slot, None);
         }
         self.publish_to(slot, number, bytes, publishes, &destinations)
+    }
+
+    /// Whether each publish to the channel's target has a route of its own.
+    #[inline]
+    fn headers_decide(&mut self, slot: u32, number: ChannelNumber) -> bool {
+        let epoch = self.topology.epoch();
+        let connection = &self.connections.get_mut(slot).expect("it publishes").connection;
+        let channel = connection.channel(number).expect("it publishes");
+        if channel.route.at(epoch).is_some() {
+            return false;
+        }
+        let (vhost, target) = (connection.vhost(), channel.assembly.target());
+        self.router
+            .route_depends_on_headers(vhost.as_bytes(), target.exchange.as_bytes())
+    }
+
+    /// Publishes a run of which each message has its own route. All routes are found before any is used, because a run
+    /// that must wait for credit is pulled again as a whole.
+    fn publish_by_headers(
+        &mut self,
+        slot: u32,
+        number: ChannelNumber,
+        bytes: &[u8],
+        publishes: &[RecognisedPublish],
+    ) -> Next {
+        let mut routes = Vec::with_capacity(publishes.len());
+        for publish in publishes {
+            match self.route(slot, number, bytes, publish) {
+                Ok(destinations) => routes.push(destinations),
+                Err(refusal) => return self.refuse_at(slot, number, &refusal),
+            }
+        }
+        if self.alarms.is_raised() {
+            return self.wait_for_resources(slot, None);
+        }
+        if !routes
+            .iter()
+            .all(|destinations| self.has_credit_for(destinations))
+        {
+            return self.wait_for_credit(slot, None);
+        }
+        for (publish, destinations) in publishes.iter().zip(&routes) {
+            let publish = std::slice::from_ref(publish);
+            let next = self.publish_to(slot, number, bytes, publish, destinations);
+            if next != Next::Pull {
+                return next;
+            }
+        }
+        Next::Pull
     }
 
     /// Publishes the message that lies complete in the channel's assembly.

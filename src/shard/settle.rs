@@ -113,6 +113,21 @@ impl Shard {
         }
     }
 
+    /// Appends which logged messages were given out. After an orderly stop the log alone tells that, and it does not know
+    /// of those that are unacked still, nor of those that this run's recovery has marked.
+    pub(super) fn append_given_out(&mut self) {
+        let Shard { queues, log, .. } = self;
+        for queue in queues.iter() {
+            let logged = queue.queue.given_out().filter(|(_, entry)| entry.persistent);
+            let given_out: Vec<_> = logged
+                .map(|(sequence, entry)| (sequence, entry.delivery_count))
+                .collect();
+            if !given_out.is_empty() {
+                log.append_requeue(queue.id, queue.vshard, &given_out);
+            }
+        }
+    }
+
     fn unpause_channel(&mut self, slot: u32, number: ChannelNumber) {
         if self
             .channel_at(slot, number)

@@ -1,0 +1,54 @@
+//! The simulation: the shard's own code under a virtual clock, with clients, crashes and an auditor, all from one seed.
+//!
+//! ```text
+//!   World ─┬─ Scheduler   what happens next: schedule, network, dice, trace
+//!          ├─ Broker      two Cores around real `Shard`s, lanes, a MemoryDisk each; dies, and starts by real recovery
+//!          ├─ Clients     real bytes: Seat ─ Actor: Publisher Consumer Getter Declarer Founder Drainer
+//!          └─ Auditor     what was promised: published, confirmed, delivered, settled, by message and queue
+//! ```
+//!
+//! It replaces `shard::run`, `net` and the helper threads, which await, and nothing else: a tick takes what the
+//! scheduler lets it see, batches arrive late but in order, syncs take their time, reads and writes are cut anywhere.
+//! A broken promise ends the run; its seed repeats it, to the last byte of the trace.
+//!
+//! The folder decides nothing about messages, and knows of the broker's insides only what it asks when all is quiet.
+
+pub mod actor;
+pub mod auditor;
+pub mod broker;
+pub mod catalogue;
+pub mod client;
+pub mod consumer;
+pub mod copies;
+pub mod core;
+pub mod declarer;
+pub mod dice;
+pub mod drainer;
+pub mod founder;
+pub mod getter;
+pub mod letter;
+pub mod network;
+pub mod publisher;
+pub mod schedule;
+pub mod scheduler;
+pub mod seat;
+pub mod session;
+pub mod trace;
+pub mod trouble;
+pub mod world;
+
+pub use auditor::Tally;
+pub use trace::Trace;
+
+use world::World;
+
+/// Happenings for which the clients of a run work, unless told otherwise.
+pub const STEPS: u64 = 20_000;
+
+/// Runs `seed`, whose clients work for `steps` happenings; what happened goes to `trace`. Returns what was counted.
+///
+/// # Errors
+/// The promise that the broker broke.
+pub fn run_seed(seed: u64, steps: u64, trace: &Trace) -> Result<Tally, String> {
+    World::new(seed, steps, trace.clone()).run()
+}

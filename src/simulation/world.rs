@@ -1,0 +1,437 @@
+//! `World`: one run: the broker, its clients and the auditor, from the first declaration to the last message.
+//!
+//! ```text
+//!   Founding ─▶ Working ── clients publish, consume, declare; crashes and restarts ──▶ Winding down ─▶ quiet
+//!                                                                                                        │
+//!   end ◀─ every queue was emptied: nothing lost ◀─ Emptying ◀─ a last death and restart, or none ◀──────┘
+//!                                                     └── once more after a kill: what was acked stays away
+//! ```
+
+use super::auditor::{Auditor, Tally};
+use super::broker::{Broker, CORES, Death};
+use super::catalogue::QUEUES;
+use super::client::{Client, Role};
+use super::scheduler::{CoreHappening, Happening, Scheduler};
+use super::session::Outside;
+use super::trace::Trace;
+use super::trouble::{Trouble, Troubles};
+use crate::config::Durability;
+use crate::model::ShardId;
+
+/// Happenings after which a run that should come to rest is stuck.
+const PATIENCE: u64 = 400_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Founding,
+    Working,
+    WindingDown,
+    /// The queues are being emptied; how many times they were before.
+    Emptying(u32),
+    Finished,
+}
+
+/// One run.
+pub struct World {
+    scheduler: Scheduler,
+    broker: Broker,
+    clients: Vec<Client>,
+    auditor: Auditor,
+    durability: Durability,
+    phase: Phase,
+    is_draining: bool,
+    happened: u64,
+    /// Happenings until the end of work.
+    work: u64,
+    /// When the phase began, counted in happenings.
+    phase_began: u64,
+    troubles: Troubles,
+}
+
+impl World {
+    /// The run of `seed`, whose clients work for `steps` happenings; its trace goes to `trace`.
+    pub fn new(seed: u64, steps: u64, trace: Trace) -> Self {
+        let mut scheduler = Scheduler::new(seed, trace);
+        let durability = match scheduler.dice.chance(80) {
+            true => Durability::Fsync,
+            false => Durability::Write,
+        };
+        let broker = Broker::new(durability, &mut scheduler);
+        Self {
+            troubles: Troubles::choose(steps, durability, &mut scheduler.dice),
+            broker,
+            clients: Vec::new(),
+            auditor: Auditor::new(scheduler.trace.clone()),
+            durability,
+            phase: Phase::Founding,
+            is_draining: false,
+            happened: 0,
+            work: steps,
+            phase_began: 0,
+            scheduler,
+        }
+    }
+
+    /// Runs to the end. Returns what was counted.
+    ///
+    /// # Errors
+    /// The promise that was broken.
+    pub fn run(mut self) -> Result<Tally, String> {
+        self.restart();
+        self.add_client(vec![Role::Found], 0);
+        while self.phase != Phase::Finished {
+            let happening = self.scheduler.schedule.next();
+            self.auditor.set_time(self.scheduler.now());
+            self.happen(happening.expect("the timers go on"));
+            self.happened += 1;
+            self.go_on();
+            if let Some(violation) = self.auditor.violation() {
+                return Err(violation.to_owned());
+            }
+        }
+        Ok(self.auditor.tally)
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Core { life, core, what } => self.happen_at(life, core, what),
+            Happening::Reach(id) => {
+                let Some(link) = self.scheduler.network.link(id) else {
+                    return;
+                };
+                link.is_reach_arranged = false;
+                let core = link.core;
+                if let Some(core) = self.broker.core(self.broker.life(), core) {
+                    core.reach(id, &mut self.scheduler);
+                }
+            }
+            Happening::Read(id) => self.let_client_read(id),
+            Happening::Turn { client, session } => {
+                let (clients, mut outside) = self.outside();
+                clients[client].act(session, &mut outside);
+                self.reconnect(client);
+            }
+            Happening::Connect { client } => self.connect(client),
+            Happening::Restart => self.restart(),
+        }
+    }
+
+    fn happen_at(&mut self, life: u32, core: usize, what: CoreHappening) {
+        if what == CoreHappening::Tick {
+            return self.tick(life, core);
+        }
+        if let CoreHappening::Mail { from } = what {
+            if life == self.broker.life() && self.broker.is_up() {
+                self.broker.carry_mail(from, core, &mut self.scheduler);
+            }
+            return;
+        }
+        let Some(core) = self.broker.core(life, core) else {
+            return;
+        };
+        match what {
+            CoreHappening::Synced => core.end_sync(&mut self.scheduler),
+            CoreHappening::Prepared => core.end_preparing(&mut self.scheduler),
+            CoreHappening::Timer => core.take_time(&mut self.scheduler),
+            CoreHappening::Tick | CoreHappening::Mail { .. } => {}
+        }
+    }
+
+    fn tick(&mut self, life: u32, core: usize) {
+        if self.broker.core(life, core).is_none() {
+            return;
+        }
+        if let Err(error) = self.broker.tick(core, &mut self.scheduler) {
+            self.scheduler
+                .say(format_args!("core {core} fails, and the broker with it: {error}"));
+            self.die(Death::PowerLoss);
+        }
+    }
+
+    fn let_client_read(&mut self, id: u32) {
+        let Scheduler { network, dice, .. } = &mut self.scheduler;
+        let Some(link) = network.link(id) else { return };
+        link.is_read_arranged = false;
+        if !link.has_client() {
+            if link.is_ended_for_client() {
+                network.forget(id);
+            }
+            return;
+        }
+        let (client, core) = (link.client, link.core);
+        let (bytes, is_relieved) = link.read(|count| dice.cut(count));
+        if is_relieved && let Some(core) = self.broker.core(self.broker.life(), core) {
+            core.make_writable(id, &mut self.scheduler);
+        }
+        if !bytes.is_empty() {
+            let count = bytes.len();
+            self.scheduler
+                .say(format_args!("client {client} reads {count} bytes on link {id}"));
+            let (clients, mut outside) = self.outside();
+            clients[client].read(&bytes, &mut outside);
+        }
+        let is_ended = self
+            .scheduler
+            .network
+            .link(id)
+            .is_some_and(|link| link.is_ended_for_client());
+        if is_ended {
+            let (clients, mut outside) = self.outside();
+            clients[client].meet_end(&mut outside);
+            self.scheduler.network.forget(id);
+            self.reconnect(client);
+        } else {
+            self.scheduler.arrange_read(id);
+        }
+    }
+
+    // ---- clients
+
+    /// The clients, and what is around each.
+    fn outside(&mut self) -> (&mut [Client], Outside<'_>) {
+        let is_winding_down = self.is_winding_down();
+        let outside = Outside {
+            auditor: &mut self.auditor,
+            scheduler: &mut self.scheduler,
+            is_winding_down,
+            is_draining: self.is_draining,
+        };
+        (&mut self.clients, outside)
+    }
+
+    /// The founder and whoever empties the queues go as soon as they are done.
+    fn is_winding_down(&self) -> bool {
+        self.phase != Phase::Working
+    }
+
+    fn add_client(&mut self, roles: Vec<Role>, break_percent: u64) {
+        let number = self.clients.len();
+        self.scheduler.say(format_args!("client {number}: {roles:?}"));
+        self.clients.push(Client::new(number, roles, break_percent));
+        self.scheduler.arrange_connect(number);
+    }
+
+    /// A client that has lost its connection while there is work connects again; the founder's is done.
+    fn reconnect(&mut self, client: usize) {
+        if self.phase == Phase::Working && client > 0 && !self.clients[client].is_connected() {
+            self.scheduler.arrange_connect(client);
+        }
+    }
+
+    fn connect(&mut self, client: usize) {
+        let is_its_time = match self.phase {
+            Phase::Founding => true,
+            Phase::Working => client > 0,
+            Phase::Emptying(_) => client + 1 == self.clients.len(),
+            Phase::WindingDown | Phase::Finished => false,
+        };
+        if self.clients[client].is_connected() || !is_its_time {
+            return;
+        }
+        if !self.broker.is_up() || self.is_draining {
+            return self.scheduler.arrange_connect(client);
+        }
+        let core = self.scheduler.dice.below(CORES as u64) as usize;
+        let room = *self.scheduler.dice.pick(&[1_000, 20_000, 200_000]);
+        let link = self.scheduler.network.open(client, core, room);
+        self.scheduler.say(format_args!(
+            "client {client} connects to core {core} by link {link}"
+        ));
+        self.clients[client].connect(link, &mut self.scheduler);
+        if let Some(core) = self.broker.core(self.broker.life(), core) {
+            core.accept(link, &mut self.scheduler);
+        }
+    }
+
+    // ---- lives of the broker
+
+    fn restart(&mut self) {
+        match self.broker.start(&mut self.scheduler) {
+            Ok(messages) => {
+                let life = self.broker.life();
+                self.auditor.begin_life(life);
+                self.scheduler
+                    .say(format_args!("life {life} begins with {messages} messages"));
+            }
+            Err(error) => self.auditor.accuse(format!("the broker does not start: {error}")),
+        }
+    }
+
+    fn die(&mut self, death: Death) {
+        // In this mode confirms promise nothing about power.
+        let death = match (death, self.durability) {
+            (Death::PowerLoss, Durability::Write) => Death::Kill,
+            (death, _) => death,
+        };
+        self.scheduler.say(format_args!("the broker dies: {death:?}"));
+        if let Err(error) = self.broker.die(death, &mut self.scheduler) {
+            return self.auditor.accuse(format!("an orderly stop failed: {error}"));
+        }
+        self.is_draining = false;
+        self.auditor.tally.crashes += u64::from(death != Death::Stop);
+        for (_, link) in self.scheduler.network.cut_all() {
+            self.clients[link.client].break_off(&mut self.auditor);
+            self.reconnect(link.client);
+        }
+        self.auditor.end_life(death != Death::PowerLoss);
+        self.scheduler.arrange_restart();
+    }
+
+    fn begin_stop(&mut self) {
+        self.scheduler.say(format_args!("the broker shuts down"));
+        self.is_draining = true;
+        self.auditor.begin_drain();
+        self.broker.drain(&mut self.scheduler);
+    }
+
+    fn meet_trouble(&mut self) {
+        if !self.broker.is_up() || self.is_draining {
+            return;
+        }
+        match self.troubles.next(self.happened - self.phase_began) {
+            Some(Trouble::Death(death)) => self.die(death),
+            Some(Trouble::Stop) => self.begin_stop(),
+            Some(Trouble::BrokenDisk(core)) => self.broker.break_disk(core, &mut self.scheduler),
+            None => {}
+        }
+    }
+
+    // ---- phases
+
+    /// Goes on to the next phase when this one has come to its end.
+    fn go_on(&mut self) {
+        if self.is_draining && self.broker.is_up() && self.broker.is_drained() {
+            self.die(Death::Stop);
+        }
+        match self.phase {
+            Phase::Founding if self.is_quiet() && self.clients[0].has_been_connected() => self.begin_work(),
+            Phase::Working => {
+                self.meet_trouble();
+                if self.happened - self.phase_began > self.work && self.broker.is_up() && !self.is_draining {
+                    self.broker.mend_disks();
+                    self.enter(Phase::WindingDown);
+                }
+            }
+            Phase::WindingDown if self.is_quiet() => {
+                self.check_quiet();
+                self.die_last();
+                self.enter(Phase::Emptying(0));
+                self.add_client(vec![Role::Drain], 0);
+            }
+            Phase::Emptying(times)
+                if self.is_quiet()
+                    && self
+                        .clients
+                        .last()
+                        .is_some_and(|client| client.has_been_connected()) =>
+            {
+                self.check_quiet();
+                self.auditor.check_nothing_lost();
+                self.empty_again(times);
+            }
+            Phase::Founding | Phase::WindingDown | Phase::Emptying(_) => self.check_patience(),
+            Phase::Finished => {}
+        }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.scheduler.say(format_args!("{phase:?}"));
+        self.phase = phase;
+        self.phase_began = self.happened;
+    }
+
+    fn begin_work(&mut self) {
+        self.enter(Phase::Working);
+        for roles in self.choose_roles() {
+            let break_percent = self.scheduler.dice.below(3);
+            self.add_client(roles, break_percent);
+        }
+    }
+
+    fn choose_roles(&mut self) -> Vec<Vec<Role>> {
+        let dice = &mut self.scheduler.dice;
+        let mut clients = vec![
+            vec![Role::Publish],
+            vec![Role::Publish, Role::Publish],
+            vec![Role::Get],
+            vec![Role::Declare],
+        ];
+        if dice.chance(50) {
+            clients.push(vec![Role::Declare]);
+        }
+        for _ in 0..dice.between(3..=9) {
+            clients.push(vec![Role::Consume(dice.below(QUEUES.len() as u64) as usize)]);
+        }
+        let queue = dice.below(QUEUES.len() as u64) as usize;
+        clients.push(vec![Role::Consume(queue), Role::Publish, Role::Consume(queue)]);
+        clients
+    }
+
+    fn die_last(&mut self) {
+        match self.scheduler.dice.below(5) {
+            0 => {}
+            1 => self.begin_stop(),
+            2 => self.die(Death::Kill),
+            _ => self.die(Death::PowerLoss),
+        }
+    }
+
+    fn empty_again(&mut self, times: u32) {
+        if times > 0 {
+            return self.enter(Phase::Finished);
+        }
+        self.die(Death::Kill);
+        self.enter(Phase::Emptying(1));
+        self.add_client(vec![Role::Drain], 0);
+    }
+
+    /// Whether nobody is connected and nothing is under way.
+    fn is_quiet(&self) -> bool {
+        self.broker.is_up()
+            && !self.is_draining
+            && self.clients.iter().all(|client| !client.is_connected())
+            && self.scheduler.network.is_empty()
+            && self.broker.is_idle()
+    }
+
+    fn check_patience(&mut self) {
+        if self.happened - self.phase_began > PATIENCE {
+            let awaited: Vec<String> = self
+                .clients
+                .iter()
+                .filter(|client| client.is_connected())
+                .map(Client::describe)
+                .collect();
+            let phase = self.phase;
+            self.auditor.accuse(format!(
+                "{phase:?} does not come to an end: {}",
+                awaited.join(" | ")
+            ));
+        }
+    }
+
+    /// What must hold when nobody is connected and nothing is under way.
+    fn check_quiet(&mut self) {
+        for core in self.broker.cores() {
+            let id = core.shard.id();
+            core.shard.check_invariants();
+            for other in (0..CORES as u16).map(ShardId) {
+                let bytes = core.shard.mailbox().unaccepted_bytes(other);
+                if bytes > 0 {
+                    self.auditor.accuse(format!(
+                        "core {id} still counts {bytes} bytes under way to core {other}"
+                    ));
+                }
+            }
+            for queue in core.shard.queues().iter() {
+                let (unacked, consumers) = (queue.queue.unacked_count(), queue.queue.consumer_count());
+                if unacked > 0 || consumers > 0 || queue.is_frozen {
+                    let (name, frozen) = (&queue.name, queue.is_frozen);
+                    self.auditor.accuse(format!(
+                        "queue {name} still has {unacked} unacked messages and {consumers} consumers, frozen: {frozen}"
+                    ));
+                }
+            }
+        }
+    }
+}
