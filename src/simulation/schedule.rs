@@ -36,7 +36,7 @@ impl<T> Schedule<T> {
     }
 
     /// The next thing, with the clock set to its moment.
-    pub fn next(&mut self) -> Option<T> {
+    pub fn take_next(&mut self) -> Option<T> {
         let ((moment, _), thing) = self.pending.pop_first()?;
         self.now = moment;
         Some(thing)
@@ -53,7 +53,7 @@ mod tests {
         schedule.after(20, "late");
         schedule.after(10, "early");
         schedule.after(10, "as early");
-        let order: Vec<_> = std::iter::from_fn(|| schedule.next()).collect();
+        let order: Vec<_> = std::iter::from_fn(|| schedule.take_next()).collect();
         assert_eq!(order, ["early", "as early", "late"]);
         assert_eq!(schedule.now(), Moment(1_000_000_020));
     }

@@ -80,7 +80,7 @@ impl World {
         self.restart();
         self.add_client(vec![Role::Found], 0);
         while self.phase != Phase::Finished {
-            let happening = self.scheduler.schedule.next();
+            let happening = self.scheduler.schedule.take_next();
             self.auditor.set_time(self.scheduler.now());
             self.happen(happening.expect("the timers go on"));
             self.happened += 1;
