@@ -27,7 +27,8 @@ pub struct SyncWaiters {
 }
 
 impl SyncWaiters {
-    fn is_waiting(&self) -> bool {
+    /// Whether somebody waits for a sync that has not begun.
+    pub fn is_waiting(&self) -> bool {
         !self.own.is_empty() || !self.forwarded.is_empty()
     }
 }
@@ -107,6 +108,11 @@ impl Shard {
             Durability::Fsync => self.sync_waiters.is_waiting() || self.awaits_announcement(),
             Durability::Write => false,
         };
+        if is_wanted && self.log.durable_lsn() == self.log.appended_lsn() {
+            // Who came while the last sync ran, with nothing to be logged: no further sync will come for them.
+            self.serve_waiters();
+            self.tell_served();
+        }
         if (is_wanted || is_due)
             && let Some(request) = self.log.sync_request()
         {

@@ -349,6 +349,10 @@ impl Shard {
     /// If it does not.
     pub fn check_invariants(&self) {
         self.log.check_invariants();
+        assert!(
+            !self.sync_waiters.is_waiting() || self.log.durable_lsn() < self.log.appended_lsn(),
+            "whoever waits for a sync has one to come"
+        );
         for queue in self.queues.iter() {
             queue.queue.check_invariants();
             assert!(

@@ -265,7 +265,8 @@ impl World {
         };
         self.scheduler.say(format_args!("the broker dies: {death:?}"));
         if let Err(error) = self.broker.die(death, &mut self.scheduler) {
-            return self.auditor.accuse(format!("an orderly stop failed: {error}"));
+            self.scheduler.say(format_args!("the stop is none: {error}"));
+            return self.die(Death::PowerLoss);
         }
         self.is_draining = false;
         self.auditor.tally.crashes += u64::from(death != Death::Stop);
