@@ -30,8 +30,8 @@ pub struct ServerIdentity {
 impl ServerIdentity {
     /// The identity of this broker. Clients branch on `product` and `version` (kombu reads from them that prefetch is
     /// counted a consumer), so these name the broker whose behaviour they get; `platform` names this one. `durability`
-    /// tells load generators in which mode confirms are given.
-    pub fn new(cluster_name: &str, durability: &str, mechanisms: &str) -> Self {
+    /// tells load generators in which mode confirms are given, and `lane` which core has accepted the connection.
+    pub fn new(cluster_name: &str, durability: &str, lane: u16, mechanisms: &str) -> Self {
         let capabilities = [
             "publisher_confirms",
             "exchange_exchange_bindings",
@@ -53,6 +53,7 @@ impl ServerIdentity {
             .string("copyright", "The LaneMQ authors")
             .string("durability", durability)
             .string("information", "Licensed under the Apache License 2.0")
+            .int("lane", i32::from(lane))
             .string("platform", concat!("LaneMQ ", env!("CARGO_PKG_VERSION")))
             .string("product", "RabbitMQ")
             .string("version", "3.13.7")

@@ -33,6 +33,9 @@ pub struct ServerFacts {
     /// `durability`, which LaneMQ sends: `fsync` or `write`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durability: Option<String>,
+    /// `lane`, the core that accepted this connection, which LaneMQ sends.
+    #[serde(skip)]
+    pub lane: Option<u16>,
 }
 
 /// An open connection with channel 1 open.
@@ -67,6 +70,29 @@ impl Client {
         client.open_vhost(uri)?;
         client.call(CHANNEL, ChannelOpen { out_of_band: b"" }, "channel.open-ok")?;
         Ok(client)
+    }
+
+    /// Like `connect`, until the broker's core `lane` has accepted, if one is asked for: which one does is the kernel's
+    /// choice.
+    pub fn connect_on(uri: &AmqpUri, name: &str, lane: Option<u16>) -> Result<Self, PerfError> {
+        let Some(wanted) = lane else {
+            return Self::connect(uri, name);
+        };
+        for _ in 0..LANE_ATTEMPTS_MAX {
+            let client = Self::connect(uri, name)?;
+            match client.server.lane {
+                Some(lane) if lane == wanted => return Ok(client),
+                Some(_) => client.close()?,
+                None => {
+                    return Err(PerfError::Argument(format!(
+                        "{name} asks for lane {wanted}, but this broker does not tell its lanes: take `lane` out of the workload"
+                    )));
+                }
+            }
+        }
+        Err(PerfError::Argument(format!(
+            "{name} asks for lane {wanted}, which accepted none of {LANE_ATTEMPTS_MAX} connections: has the broker so many cores?"
+        )))
     }
 
     /// Sends `request` on channel 1 and waits for `answer` (a method's name, such as `queue.declare-ok`).
@@ -274,6 +300,10 @@ fn server_facts(properties: FieldTableRef<'_>) -> ServerFacts {
         version,
         platform,
         durability: text("durability"),
+        lane: properties
+            .get(b"lane")
+            .and_then(|value| value.as_integer())
+            .and_then(|lane| u16::try_from(lane).ok()),
     }
 }
 
@@ -295,6 +325,8 @@ fn client_properties(name: &str) -> FieldTable {
 /// How `platform` begins where LaneMQ took RabbitMQ's `product` and `version` for its clients' sake.
 const OWN_NAME: &str = "LaneMQ ";
 const FRAME_MAX: u32 = 131_072;
+/// Connections made at most to meet a lane.
+const LANE_ATTEMPTS_MAX: u32 = 256;
 /// A broker may take its time to declare a durable queue, but not for ever.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -149,12 +149,13 @@ impl Crew {
             .enumerate()
             .filter(|(_, consumer)| consumer.thread == thread)
         {
-            let client = Client::connect(&options.uri, &format!("perf consumer {number}"))?;
+            let client = Client::connect_on(&options.uri, &format!("perf consumer {number}"), consumer.lane)?;
             consumers.push(Consumer::new(client, plan, consumer)?);
         }
         let mut publishers = Vec::new();
         for publisher in plan.publishers_of(thread) {
-            let client = Client::connect(&options.uri, &format!("perf publisher {}", publisher.number))?;
+            let name = format!("perf publisher {}", publisher.number);
+            let client = Client::connect_on(&options.uri, &name, publisher.lane)?;
             publishers.push(Publisher::new(client, plan, publisher, pattern)?);
         }
         Ok(Self {

@@ -64,6 +64,8 @@ pub struct PublisherPlan {
     pub confirm_window: usize,
     /// Its open loop, or `None` for a closed one.
     pub pace: Option<Pace>,
+    /// The broker's core that must have accepted its connection.
+    pub lane: Option<u16>,
 }
 
 /// An open loop.
@@ -88,6 +90,8 @@ pub struct ConsumerPlan {
     pub ack: AckMode,
     /// Its basic.qos, 0: none.
     pub prefetch: u16,
+    /// The broker's core that must have accepted its connection.
+    pub lane: Option<u16>,
 }
 
 impl Plan {
@@ -209,6 +213,7 @@ fn plan_publishers(workload: &Workload, routes: usize, threads: usize) -> Vec<Pu
                 mandatory: group.mandatory,
                 confirm_window: group.confirm_window as usize,
                 pace: pace(group, member),
+                lane: group.lane,
             }
         })
         .collect()
@@ -260,6 +265,7 @@ fn plan_consumers(workload: &Workload, queues: usize, threads: usize) -> Vec<Con
                 },
                 ack: group.ack,
                 prefetch: group.prefetch,
+                lane: group.lane,
             }
         })
         .collect()

@@ -119,6 +119,9 @@ pub struct PublisherGroup {
     /// Which queues each publisher reaches, unless the exchange is a fanout.
     #[serde(default)]
     pub spread: Spread,
+    /// The broker's core that must have accepted their connections, if it tells (LaneMQ's `lane`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane: Option<u16>,
 }
 
 /// One size or several in turn, in bytes.
@@ -167,6 +170,9 @@ pub struct ConsumerGroup {
     /// Unacknowledged messages a consumer may hold (basic.qos); 0: no limit.
     #[serde(default)]
     pub prefetch: u16,
+    /// The broker's core that must have accepted their connections, if it tells (LaneMQ's `lane`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane: Option<u16>,
 }
 
 /// How deliveries are acknowledged.

@@ -305,7 +305,12 @@ impl CoreStart {
             control,
             ..
         } = self.dealt;
-        let identity = ServerIdentity::new("lanemq", self.config.durability.name(), "PLAIN AMQPLAIN");
+        let identity = ServerIdentity::new(
+            "lanemq",
+            self.config.durability.name(),
+            self.id.0,
+            "PLAIN AMQPLAIN",
+        );
         let shard = Shard::new(Beginning {
             id: self.id,
             shards: self.shards,

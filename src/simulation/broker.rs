@@ -137,7 +137,12 @@ impl Broker {
             id: ShardId(index as u16),
             shards: CORES as u16,
             settings: self.settings.clone(),
-            identity: ServerIdentity::new("simulation", self.settings.durability.name(), "PLAIN"),
+            identity: ServerIdentity::new(
+                "simulation",
+                self.settings.durability.name(),
+                index as u16,
+                "PLAIN",
+            ),
             users: Users::default(),
             topology,
             queues,
