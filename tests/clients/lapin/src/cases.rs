@@ -2,10 +2,26 @@
 
 use lapin::{BasicProperties, Confirmation, ExchangeKind};
 
-use crate::Failure;
-use crate::client::{Client, SlowWorker, bodies, expect, named, take};
+use crate::client::{self, Client, Failure, SlowWorker, bodies, expect, named, take};
 
 const PERSISTENT: u8 = 2;
+
+/// Runs the case `name` against the broker at `uri`.
+pub async fn run(uri: &str, name: &str) -> Result<(), Failure> {
+    match name {
+        "hello" => hello(uri).await,
+        "work" => work(uri).await,
+        "pubsub" => pubsub(uri).await,
+        "routing" => routing(uri).await,
+        "topics" => topics(uri).await,
+        "rpc" => rpc(uri).await,
+        "confirms" => confirms(uri).await,
+        "large" => large(uri).await,
+        // Started by `work`, which hands the queue's name over in the environment.
+        "slow-worker" => client::hold_a_task(uri, &std::env::var(client::WORKER_QUEUE)?).await,
+        _ => Err(format!("expected the name of a case, found {name}").into()),
+    }
+}
 
 pub async fn hello(uri: &str) -> Result<(), Failure> {
     let client = Client::connect(uri).await?;

@@ -12,7 +12,8 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind};
 use lapin::{Confirmation, PublisherConfirm};
 
-use crate::Failure;
+/// How a case failed: what it expected and found, or what the client library said.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The variable that tells a slow worker's process its queue.
 pub const WORKER_QUEUE: &str = "WORKER_QUEUE";

@@ -8,9 +8,6 @@ use std::time::{Duration, Instant};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// How a case failed: what it expected and found, or what the client library said.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -20,7 +17,7 @@ async fn main() -> ExitCode {
     };
     let start = Instant::now();
     let late = || Err(format!("expected an end within {DEADLINE:?}, found none").into());
-    match tokio::time::timeout(DEADLINE, run(uri, name))
+    match tokio::time::timeout(DEADLINE, cases::run(uri, name))
         .await
         .unwrap_or_else(|_| late())
     {
@@ -32,21 +29,5 @@ async fn main() -> ExitCode {
             println!("FAILED {name}: {failure}");
             ExitCode::FAILURE
         }
-    }
-}
-
-async fn run(uri: &str, name: &str) -> Result<(), Failure> {
-    match name {
-        "hello" => cases::hello(uri).await,
-        "work" => cases::work(uri).await,
-        "pubsub" => cases::pubsub(uri).await,
-        "routing" => cases::routing(uri).await,
-        "topics" => cases::topics(uri).await,
-        "rpc" => cases::rpc(uri).await,
-        "confirms" => cases::confirms(uri).await,
-        "large" => cases::large(uri).await,
-        // Started by `work`, which hands the queue's name over in the environment.
-        "slow-worker" => client::hold_a_task(uri, &std::env::var(client::WORKER_QUEUE)?).await,
-        _ => Err(format!("expected the name of a case, found {name}").into()),
     }
 }
