@@ -91,6 +91,7 @@ pub struct Assembly {
     properties_length: usize,
     known_properties: Vec<u8>,
     known_persistent: bool,
+    reserved: u64,
 }
 
 impl Assembly {
@@ -156,6 +157,7 @@ impl Assembly {
             .reserve(header.properties.len() + RESERVE_BYTES_MAX.min(header.body_size as usize));
         self.content.extend_from_slice(header.properties);
         self.properties_length = header.properties.len();
+        self.reserved = header.body_size;
         Ok(self.await_body(header.body_size))
     }
 
@@ -247,9 +249,15 @@ impl Assembly {
         self.content = Vec::new();
     }
 
-    /// Bytes held for the publish in progress.
-    pub fn held_bytes(&self) -> usize {
-        self.content.capacity()
+    /// Bytes that the header of the message in progress has announced, to be counted as memory until
+    /// [`Assembly::take_reserved`].
+    pub fn reserved(&self) -> u64 {
+        self.reserved
+    }
+
+    /// Ends the reservation: the message was published or given up.
+    pub fn take_reserved(&mut self) -> u64 {
+        std::mem::take(&mut self.reserved)
     }
 
     fn await_body(&mut self, remaining: u64) -> bool {

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::runtime::self_check::{Facts, Status, judge, raise_limits};
 use crate::runtime::{Signal, SignalListener, available_cpus};
 use crate::shard::start::{Broker, StartError, StopRequest};
+use crate::storage::StorageError;
 
 /// Runs a broker until a signal stops it.
 ///
@@ -108,7 +109,9 @@ fn tell_started(config: &Config, broker: &Broker, cpus: &[usize]) {
 fn refuse(refusal: &StartError) -> ExitCode {
     eprintln!("error: {refusal}");
     ExitCode::from(match refusal {
-        StartError::PortInUse { .. } | StartError::Core { .. } => EXIT_CONFIG,
+        StartError::PortInUse { .. }
+        | StartError::Core { .. }
+        | StartError::Storage(StorageError::Directory(_)) => EXIT_CONFIG,
         StartError::Storage(_) => EXIT_UNAVAILABLE,
         StartError::Ended => EXIT_SOFTWARE,
     })

@@ -95,8 +95,6 @@ pub struct Limits {
     pub output_bytes_max: OutputBytesMax,
     /// Bytes that one core may have under way to another.
     pub ring_credit_bytes: RingCreditBytes,
-    /// Messages that one core may have under way to another.
-    pub ring_credit_messages: RingCreditMessages,
     /// Memory the broker plans to use, split evenly between its cores.
     #[serde(with = "as_text")]
     pub memory: MemoryBudget,
@@ -198,10 +196,6 @@ bounded! {
 bounded! {
     /// Bytes between two cores; one message larger than this still passes, alone.
     RingCreditBytes(u32), 65_536..=1_073_741_824, Unit::Bytes, default 4_194_304
-}
-bounded! {
-    /// Messages between two cores.
-    RingCreditMessages(u32), 64..=1_048_576, Unit::Of("messages"), default 4_096
 }
 bounded! {
     /// Bytes of a segment file. The floor is what tests use; a position in a segment has 32 bits.

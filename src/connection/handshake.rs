@@ -41,7 +41,6 @@ impl ServerIdentity {
             "consumer_priorities",
             "authentication_failure_close",
             "per_consumer_qos",
-            "direct_reply_to",
         ];
         let capabilities = capabilities
             .iter()

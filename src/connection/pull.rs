@@ -41,6 +41,10 @@ pub enum Step<'i> {
     Method(ChannelNumber, Method<'i>),
     /// Publish the run lent to `pull`: all on this channel, all to the target of its assembly; places are in the input.
     Run(ChannelNumber),
+    /// A publish begins on this channel whose content is still to come.
+    Begun(ChannelNumber),
+    /// Its header came: its assembly tells what is to be reserved.
+    Announced(ChannelNumber),
     /// Publish the message complete in the channel's assembly.
     Assembled(ChannelNumber),
     /// The peer closes a channel: release what it holds, then [`Connection::channel_closed`].
@@ -329,7 +333,7 @@ impl Connection {
                     Err(error) => return Step::Refuse(error.refusal(), failed),
                 }
                 self.last_publisher = number.0;
-                Step::Handled
+                Step::Begun(number)
             }
             Method::ChannelOpen(_) => match self.open_channel(number) {
                 Err(refusal) => Step::Refuse(refusal, failed),
@@ -353,6 +357,7 @@ impl Connection {
         };
         match progress {
             Ok(true) => Step::Assembled(number),
+            Ok(false) if frame.kind == FrameKind::Header => Step::Announced(number),
             Ok(false) => Step::Handled,
             Err(error @ AssemblyError::TooLarge { .. }) => {
                 Step::RefuseChannel(number, error.refusal(), (60, 40))

@@ -172,6 +172,12 @@ impl Consumers {
         self.turns.next().is_some()
     }
 
+    /// Who would take the next turn.
+    #[inline]
+    pub(super) fn next(&self) -> Option<ConsumerId> {
+        self.turns.next().map(|index| self.holders[index as usize].id)
+    }
+
     /// Gives the next consumer its turn, for one message. If it acks, it holds that message from now on.
     #[inline]
     pub(super) fn take_turn(&mut self) -> Option<Turn> {

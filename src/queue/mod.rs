@@ -248,6 +248,12 @@ impl Queue {
         !self.ready.is_empty() && self.consumers.can_serve()
     }
 
+    /// Who would get the next message, if there is one who can.
+    #[inline]
+    pub fn next_consumer(&self) -> Option<ConsumerId> {
+        self.consumers.next()
+    }
+
     /// Takes the first ready message for the next consumer that is neither paused nor at its prefetch count: of the
     /// highest priority, and there by round robin.
     #[inline]
@@ -315,6 +321,13 @@ impl Queue {
         Some(entry)
     }
 
+    /// Puts an unacked message back to its place as if it had never been handed out: it did not get to its consumer.
+    pub fn take_back(&mut self, sequence: QueueSequence) {
+        if let Some(entry) = self.acknowledge(sequence) {
+            self.make_ready(sequence.0, entry);
+        }
+    }
+
     /// Requeues all that a channel holds, ascending, gives each to `each`, and tells how many.
     pub fn requeue_unacked_of_channel(
         &mut self,
@@ -364,6 +377,11 @@ impl Queue {
     }
 
     // Questions
+
+    /// Bytes that knowing of its messages takes, whatever is held for more to come.
+    pub fn index_bytes(&self) -> usize {
+        self.ready.len() * size_of::<Option<Entry>>() + self.unacked.len() * size_of::<Option<Unacked>>()
+    }
 
     /// Number of ready messages (`message-count` of queue.declare-ok), at most `u32::MAX`.
     #[inline]

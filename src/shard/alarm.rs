@@ -6,7 +6,9 @@ use super::Shard;
 use super::connect::Next;
 use super::connections::Hold;
 use super::mailbox::ShardMessage;
-use crate::model::{ChannelNumber, Moment, ShardId};
+use super::publish::BASIC_PUBLISH;
+use super::queues::QueueSlot;
+use crate::model::{ChannelNumber, Moment, Refusal, ReplyCode, ShardId};
 use crate::protocol::method::{ConnectionBlocked, ConnectionUnblocked, Method};
 use tracing::{info, warn};
 
@@ -67,6 +69,11 @@ impl Alarms {
             .fold(Shortage::default(), |all, &one| all.or(one))
     }
 
+    /// A connection that waited has gone.
+    pub(super) fn forget(&mut self, slot: u32) {
+        self.blocked.retain(|&blocked| blocked != slot);
+    }
+
     /// Whether a core is short of something, so that publishes must wait.
     #[inline]
     pub fn is_raised(&self) -> bool {
@@ -78,14 +85,21 @@ impl Shard {
     /// Looks whether this core is short of something, and tells all cores when that has changed. Ends are judged
     /// with some distance from beginnings, so that an alarm does not flutter.
     pub(super) fn watch_resources(&mut self, now: Moment) {
-        let before = self.alarms.of_core[usize::from(self.id.0)];
-        let mut shortage = before;
-        shortage.memory = self.is_low_on_memory(before.memory);
+        let mut shortage = self.own_shortage();
+        shortage.memory = self.is_low_on_memory(shortage.memory);
         if now.milliseconds_since(self.alarms.looked_at_disk) >= DISK_MILLISECONDS {
             self.alarms.looked_at_disk = now;
-            shortage.disk = self.is_low_on_disk(before.disk);
+            shortage.disk = self.is_low_on_disk(shortage.disk);
         }
-        if shortage != before {
+        self.tell_shortage(shortage);
+    }
+
+    fn own_shortage(&self) -> Shortage {
+        self.alarms.of_core[usize::from(self.id.0)]
+    }
+
+    fn tell_shortage(&mut self, shortage: Shortage) {
+        if shortage != self.own_shortage() {
             warn!(shard = %self.id, ?shortage, "alarm changed: publishers wait while any core is short of memory or disk");
             for shard in (0..self.shards).map(ShardId) {
                 self.say(shard, ShardMessage::Shortage(shortage));
@@ -93,19 +107,61 @@ impl Shard {
         }
     }
 
-    /// Bytes of messages held in this core's memory.
+    /// Bytes of messages held in this core's memory, with what is known of each and what headers have announced.
     pub fn message_memory(&self) -> u64 {
-        let queues: usize = self
-            .queues
-            .iter()
-            .map(|queue| queue.arena.bytes_allocated())
-            .sum();
-        queues as u64 + self.shared.live_bytes()
+        let queues: usize = self.queues.iter().map(QueueSlot::memory_bytes).sum();
+        queues as u64 + self.shared.live_bytes() + self.reserved_bytes
     }
 
-    fn is_low_on_memory(&self, already: bool) -> bool {
+    fn is_low_on_memory(&mut self, already: bool) -> bool {
         let tenths = if already { 7 } else { 8 };
-        self.message_memory() > self.settings.message_memory_max / 10 * tenths
+        let limit = self.settings.message_memory_max / 10 * tenths;
+        if self.message_memory() <= limit {
+            return false;
+        }
+        // What queues hold for messages to come is no reason to make anybody wait.
+        self.queues.shrink();
+        self.message_memory() > limit
+    }
+
+    /// A publish begins whose content is still to come. During an alarm it waits, unless others of its connection are
+    /// unfinished: those must be read to their ends, since the alarm may be about them.
+    pub(super) fn begin_publish(&mut self, slot: u32, number: ChannelNumber) -> Next {
+        if !self.alarms.is_raised() {
+            return Next::Pull;
+        }
+        let connection = &self.connections.get_mut(slot).expect("it publishes").connection;
+        let unfinished: u64 = connection
+            .channels()
+            .map(|channel| channel.assembly.reserved())
+            .sum();
+        if unfinished == 0 {
+            return self.wait_for_resources(slot);
+        }
+        if unfinished <= self.settings.message_bytes_max {
+            return Next::Pull;
+        }
+        let text = format!("low on memory, and {unfinished} bytes of unfinished messages on this connection");
+        self.refuse_method(
+            slot,
+            number,
+            &Refusal::new(ReplyCode::ResourceError, text),
+            BASIC_PUBLISH,
+        )
+    }
+
+    /// A body's memory is counted when its header comes.
+    pub(super) fn reserve_body(&mut self, slot: u32, number: ChannelNumber) -> Next {
+        let channel = self.channel_at(slot, number).expect("the header came on it");
+        self.reserved_bytes += channel.assembly.reserved();
+        let shortage = self.own_shortage();
+        if !shortage.memory && self.reserved_bytes > self.settings.message_memory_max / 10 * 8 {
+            self.tell_shortage(Shortage {
+                memory: true,
+                ..shortage
+            });
+        }
+        Next::Pull
     }
 
     /// A disk whose free space cannot be read counts as it did before: the next write will tell.
@@ -124,10 +180,10 @@ impl Shard {
     }
 
     /// Lets a publishing connection wait for the end of all alarms, and tells its client.
-    pub(super) fn wait_for_resources(&mut self, slot: u32, assembled: Option<ChannelNumber>) -> Next {
+    pub(super) fn wait_for_resources(&mut self, slot: u32) -> Next {
         let reason = self.alarms.everywhere().reason();
         let connection = self.connections.get_mut(slot).expect("it publishes");
-        connection.hold = Some(Hold::Credit { assembled });
+        connection.hold = Some(Hold::Credit { assembled: None });
         if connection.connection.capabilities().connection_blocked && !connection.is_blocked {
             connection.is_blocked = true;
             let blocked = Method::ConnectionBlocked(ConnectionBlocked {

@@ -4,10 +4,10 @@
 use super::Shard;
 use super::connections::{Awaited, AwaitedRequest, Hold};
 use super::control::ControlAnswer;
-use super::declare::At;
 use super::mailbox::{Got, QueueAnswer};
+use super::obey::At;
 use crate::channel::{ChannelConsumer, Unacked};
-use crate::model::{ConnectionId, Content, Refusal, ShardId, ShortString};
+use crate::model::{ConnectionId, Content, Refusal, ReplyCode, ShardId, ShortString};
 use crate::protocol::content::encode_content;
 use crate::protocol::method::*;
 
@@ -27,15 +27,18 @@ impl Shard {
                 return self.resume(at.slot);
             }
         };
+        if let QueueAnswer::Gone = answer {
+            return self.queue_gone(at, awaited);
+        }
         match (answer, awaited.request) {
             (
                 QueueAnswer::Status {
                     message_count,
                     consumer_count,
                 },
-                AwaitedRequest::QueueDeclare { name },
+                AwaitedRequest::QueueDeclare { .. },
             ) => {
-                self.queue_declared(at, awaited.nowait, name, message_count, consumer_count);
+                self.queue_declared(at, awaited.nowait, awaited.queue, message_count, consumer_count);
             }
             (QueueAnswer::Consuming { queue_slot }, AwaitedRequest::Consume(consumer)) => {
                 self.consuming(at, awaited.nowait, *consumer, queue_slot);
@@ -68,6 +71,37 @@ impl Shard {
         self.resume(at.slot);
     }
 
+    /// The queue went before its owner was asked: a declare makes another, a delete is content, what else needs the queue
+    /// is refused.
+    fn queue_gone(&mut self, at: At, awaited: Awaited) {
+        let Awaited {
+            nowait,
+            queue,
+            request,
+            ..
+        } = awaited;
+        match request {
+            AwaitedRequest::QueueDeclare { anew: Some(action) } => {
+                return self.declare_at_control(at, nowait, queue, *action);
+            }
+            AwaitedRequest::QueueDelete => {
+                let ok = QueueDeleteOk { message_count: 0 };
+                self.reply_unless(nowait, at, &Method::QueueDeleteOk(ok));
+            }
+            _ => {
+                let vhost = self.vhost_at(at.slot);
+                let text = format!("no queue '{queue}' in vhost '{vhost}'");
+                self.refuse_method(
+                    at.slot,
+                    at.channel,
+                    &Refusal::new(ReplyCode::NotFound, text),
+                    at.method,
+                );
+            }
+        }
+        self.resume(at.slot);
+    }
+
     /// Control has answered.
     pub(super) fn take_control_answer(&mut self, id: ConnectionId, answer: Result<ControlAnswer, Refusal>) {
         if self.count_deleted_queue(id) {
@@ -89,16 +123,17 @@ impl Shard {
                     queue,
                     created: false,
                 },
-                AwaitedRequest::QueueDeclare { name },
+                AwaitedRequest::QueueDeclare { anew },
             ) => {
-                if self.topology.queue_by_id(queue).is_some() {
-                    let _waits = self.ask_status(at, awaited.nowait, queue, name);
-                    return;
-                }
-                self.queue_declared(at, awaited.nowait, name, 0, 0);
+                return match (self.topology.queue_by_id(queue), anew) {
+                    (None, Some(action)) => {
+                        self.declare_at_control(at, awaited.nowait, awaited.queue, *action)
+                    }
+                    (_, anew) => self.ask_status(at, awaited.nowait, queue, awaited.queue, anew),
+                };
             }
-            (ControlAnswer::QueueDeclared { .. }, AwaitedRequest::QueueDeclare { name }) => {
-                self.queue_declared(at, awaited.nowait, name, 0, 0);
+            (ControlAnswer::QueueDeclared { .. }, AwaitedRequest::QueueDeclare { .. }) => {
+                self.queue_declared(at, awaited.nowait, awaited.queue, 0, 0);
             }
             (ControlAnswer::QueueDeleted { message_count }, AwaitedRequest::QueueDelete) => {
                 self.reply_unless(
@@ -208,9 +243,11 @@ impl Shard {
             routing_key: content.routing_key,
             message_count: got.remaining,
         };
+        let before = connection.outbound.len();
         let out = connection.outbound.buffer();
         Method::BasicGetOk(ok).encode(at.channel.0, out);
         encode_content(at.channel.0, content.properties, &[content.body], frame_max, out);
+        connection.replied_bytes += connection.outbound.len() - before;
         self.connections.note_output(at.slot);
     }
 }

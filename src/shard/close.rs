@@ -12,6 +12,7 @@ use super::queues::NO_SLOT;
 use crate::connection::ConnectionState;
 use crate::model::{ChannelNumber, Closes, ConnectionId, ConsumerId, QueueId, Refusal, ReplyCode};
 use crate::protocol::method::{BasicCancel, Method};
+use crate::storage::SettleKind;
 use tracing::{info, warn};
 
 impl Shard {
@@ -125,6 +126,14 @@ impl Shard {
         }
         let id = connection.id;
         let hold = connection.hold.take();
+        if let Some(Hold::Credit { .. }) = hold {
+            self.waiting_for_credit.retain(|&waiting| waiting != slot);
+            self.alarms.forget(slot);
+        }
+        if hold.is_some() {
+            // What it has sent meanwhile is read again, a close-ok above all.
+            self.runnable.push(slot);
+        }
         let numbers = connection.connection.channel_numbers();
         if let Some(Hold::Answer(awaited)) = hold
             && let AwaitedRequest::Consume(consumer) = awaited.request
@@ -175,6 +184,7 @@ impl Shard {
         let Some(channel) = connection.connection.channel_mut(number) else {
             return;
         };
+        self.reserved_bytes -= channel.assembly.take_reserved();
         let consumers = channel.consumers.take_all();
         let mut unacked = Vec::new();
         channel.settle_all(&mut unacked);
@@ -222,22 +232,22 @@ impl Shard {
     pub(super) fn freeze(&mut self, id: QueueId, connection: ConnectionId, if_unused: bool, if_empty: bool) {
         let verdict = self.judge_deletion(id, if_unused, if_empty);
         match verdict {
-            Ok(message_count) => self.ask_deletion(id, message_count, ReplyTo::Connection(connection)),
-            Err(refusal) => {
-                self.say(
-                    connection.shard,
-                    ShardMessage::Answer {
-                        connection,
-                        answer: Err(refusal),
-                    },
-                );
-            }
+            Ok(Some(message_count)) => self.ask_deletion(id, message_count, ReplyTo::Connection(connection)),
+            Ok(None) => self.answer(connection, Ok(QueueAnswer::Gone)),
+            Err(refusal) => self.answer(connection, Err(refusal)),
         }
     }
 
-    fn judge_deletion(&mut self, id: QueueId, if_unused: bool, if_empty: bool) -> Result<u32, Refusal> {
-        let gone = || Refusal::new(ReplyCode::NotFound, "no queue");
-        let (_, queue) = self.queues.find(id, NO_SLOT).ok_or_else(gone)?;
+    /// How many messages go with the queue; `None` when it has gone already.
+    fn judge_deletion(
+        &mut self,
+        id: QueueId,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<Option<u32>, Refusal> {
+        let Some((_, queue)) = self.queues.find(id, NO_SLOT) else {
+            return Ok(None);
+        };
         let (name, vhost) = (&queue.name, &queue.vhost);
         let refuse = |why| {
             Err(Refusal::new(
@@ -252,12 +262,12 @@ impl Shard {
             return refuse("not empty");
         }
         queue.is_frozen = true;
-        Ok(queue.queue.ready_count())
+        Ok(Some(queue.queue.ready_count()))
     }
 
     /// An auto-delete queue has lost its last consumer.
     pub(super) fn delete_unasked(&mut self, id: QueueId) {
-        if let Ok(message_count) = self.judge_deletion(id, false, false) {
+        if let Ok(Some(message_count)) = self.judge_deletion(id, false, false) {
             self.ask_deletion(id, message_count, ReplyTo::Nobody);
         }
     }
@@ -285,10 +295,19 @@ impl Shard {
             .queue
             .drain(|sequence, entry| entries.push((sequence, entry)));
         for (sequence, entry) in entries {
-            queue.release(sequence, entry, &mut self.log, &mut self.shared);
+            queue.release(
+                sequence,
+                entry,
+                SettleKind::Dropped,
+                &mut self.log,
+                &mut self.shared,
+            );
         }
         if queue.durable {
             self.log.append_queue_deleted(id, queue.vshard);
+        }
+        for connection in std::mem::take(&mut queue.inspectors) {
+            self.answer(connection, Ok(QueueAnswer::Gone));
         }
         let consumers: Vec<ConsumerId> = queue.queue.consumer_ids().collect();
         for consumer in consumers {

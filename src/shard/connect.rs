@@ -3,7 +3,7 @@
 use super::connections::{Hold, Peer};
 use super::{Shard, mailbox};
 use crate::auth::{Mechanism, User};
-use crate::connection::{Connection, ConnectionState, Step};
+use crate::connection::{Connection, ConnectionState, Pulled, Step};
 use crate::model::{ChannelNumber, ConnectionId, Moment, ShortString};
 use crate::protocol::publish::RecognisedPublish;
 use tracing::{info, warn};
@@ -43,7 +43,10 @@ impl Shard {
         };
         let mut run = std::mem::take(&mut self.scratch.run);
         let next = loop {
-            let (consumed, next) = self.step(slot, &input.buffer[input.consumed..], &mut run, now);
+            if self.has_unread_replies(slot) {
+                break self.wait_for_output(slot);
+            }
+            let (consumed, next) = self.step(slot, input.rest(), &mut run, now);
             input.consumed += consumed;
             match next {
                 Some(Next::Pull) => {}
@@ -56,10 +59,29 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        connection.input = Some(input);
         if next == Next::Pull {
+            connection.input = Some(input);
             self.reads.push(slot);
+        } else {
+            connection.input = Some(input.keep());
         }
+    }
+
+    /// Whether the client has asked for more than it reads.
+    #[inline]
+    fn has_unread_replies(&mut self, slot: u32) -> bool {
+        let limit = 2 * self.settings.output_bytes_max;
+        self.connections
+            .get_mut(slot)
+            .is_some_and(|connection| connection.replied_bytes > limit)
+    }
+
+    /// Lets a connection wait until its client has read what it asked for; [`Shard::relieve`] resumes it.
+    fn wait_for_output(&mut self, slot: u32) -> Next {
+        let connection = self.connections.get_mut(slot).expect("it was just asked for");
+        connection.hold = Some(Hold::Output);
+        self.counters.congestions += 1;
+        Next::Wait
     }
 
     /// One step. `None` when more bytes are needed.
@@ -74,9 +96,25 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot) else {
             return (0, Some(Next::End));
         };
+        let before = connection.outbound.len();
         let pulled = connection
             .connection
             .pull(input, now, run, connection.outbound.buffer());
+        let (consumed, next) = self.take_step(slot, input, pulled, run);
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.replied_bytes += connection.outbound.len().saturating_sub(before);
+        }
+        (consumed, next)
+    }
+
+    #[inline]
+    fn take_step(
+        &mut self,
+        slot: u32,
+        input: &[u8],
+        pulled: Pulled<'_>,
+        run: &[RecognisedPublish],
+    ) -> (usize, Option<Next>) {
         if let Step::Run(channel) = pulled.step {
             let next = self.publish_run(slot, channel, input, run);
             // A run that must wait for credit is pulled again as a whole.
@@ -96,6 +134,8 @@ impl Shard {
             Step::Login { mechanism, response } => self.log_in(slot, mechanism, response),
             Step::Open { vhost } => self.open(slot, vhost),
             Step::Method(channel, method) => self.obey(slot, channel, method),
+            Step::Begun(channel) => self.begin_publish(slot, channel),
+            Step::Announced(channel) => self.reserve_body(slot, channel),
             Step::Assembled(channel) => self.publish_assembled(slot, channel),
             Step::CloseChannel(channel) => self.close_channel(slot, channel),
             Step::RefuseChannel(channel, refusal, failed) => {
@@ -155,6 +195,7 @@ impl Shard {
         let vhost = ShortString::new(vhost).expect("the decoder bounds a shortstr");
         info!(connection = %connection.id, user = %user.name, vhost = %vhost, "connection open");
         connection.connection.opened(vhost, connection.outbound.buffer());
+        self.connections.note_opened(slot);
         Next::Pull
     }
 

@@ -5,6 +5,7 @@ use crate::connection::Connection;
 use crate::model::{ChannelNumber, ConnectionId, ConsumerId, QueueId, ShardId, ShortString};
 use crate::net::Outbound;
 use crate::runtime::ReceiveBuffer;
+use crate::shard::control::ControlAction;
 use std::net::SocketAddr;
 
 /// Who is on the other end.
@@ -18,10 +19,47 @@ pub struct Peer {
 
 /// Received bytes that are not decoded yet.
 pub struct PendingInput {
-    /// The bytes.
-    pub buffer: ReceiveBuffer,
+    bytes: InputBytes,
     /// How many of them are decoded.
     pub consumed: usize,
+}
+
+enum InputBytes {
+    /// In a buffer of the core's pool.
+    Pooled(ReceiveBuffer),
+    /// Copied out of it.
+    Kept(Vec<u8>),
+}
+
+impl PendingInput {
+    /// What a read has brought.
+    pub fn new(buffer: ReceiveBuffer) -> Self {
+        Self {
+            bytes: InputBytes::Pooled(buffer),
+            consumed: 0,
+        }
+    }
+
+    /// The bytes that are not decoded.
+    #[inline]
+    pub fn rest(&self) -> &[u8] {
+        let bytes: &[u8] = match &self.bytes {
+            InputBytes::Pooled(buffer) => buffer,
+            InputBytes::Kept(bytes) => bytes,
+        };
+        &bytes[self.consumed..]
+    }
+
+    /// Gives the pool's buffer back: a connection that waits, perhaps for long, must not keep others from reading.
+    pub fn keep(self) -> Self {
+        match self.bytes {
+            InputBytes::Pooled(_) => Self {
+                bytes: InputBytes::Kept(self.rest().to_vec()),
+                consumed: 0,
+            },
+            InputBytes::Kept(_) => self,
+        }
+    }
 }
 
 /// What a connection waits for before its next method is decoded.
@@ -29,11 +67,14 @@ pub struct PendingInput {
 pub enum Hold {
     /// An answer from a queue's owner or from control.
     Answer(Awaited),
-    /// Credit of the lanes its publish needs. A message put together from several frames waits in its channel.
+    /// Credit of the lanes its publish needs, or the end of an alarm. A message put together from several frames waits
+    /// in its channel.
     Credit {
         /// That channel, if it does.
         assembled: Option<ChannelNumber>,
     },
+    /// Its client to read the replies it asked for.
+    Output,
     /// Deletion of its exclusive queues, before close-ok.
     Queues {
         /// Deletions not answered yet.
@@ -50,6 +91,8 @@ pub struct Awaited {
     pub method: (u16, u16),
     /// Whether the client wants no reply.
     pub nowait: bool,
+    /// Name of the queue that it speaks of, empty when it speaks of none.
+    pub queue: ShortString,
     /// What else the reply needs.
     pub request: AwaitedRequest,
 }
@@ -65,10 +108,10 @@ pub enum AwaitedRequest {
     ExchangeBind,
     /// exchange.unbind.
     ExchangeUnbind,
-    /// queue.declare of this queue.
+    /// queue.declare.
     QueueDeclare {
-        /// Its name.
-        name: ShortString,
+        /// What control is asked when the queue has gone meanwhile; nothing for a passive declare.
+        anew: Option<Box<ControlAction>>,
     },
     /// queue.bind.
     QueueBind,
@@ -108,6 +151,10 @@ pub struct ConnectionSlot {
     pub input: Option<PendingInput>,
     /// What it waits for.
     pub hold: Option<Hold>,
+    /// Bytes of replies encoded since the output was last empty; deliveries are bounded otherwise.
+    pub replied_bytes: usize,
+    /// Whether it has opened its vhost.
+    pub was_opened: bool,
     /// Whether its consumers are paused because it takes its deliveries too slowly.
     pub is_congested: bool,
     /// Whether its client was told connection.blocked.
@@ -125,6 +172,7 @@ pub struct Connections {
     generations: Vec<u32>,
     free: Vec<u32>,
     count: usize,
+    unopened_count: usize,
     with_output: Vec<u32>,
 }
 
@@ -137,6 +185,7 @@ impl Connections {
             generations: Vec::new(),
             free: Vec::new(),
             count: 0,
+            unopened_count: 0,
             with_output: Vec::new(),
         }
     }
@@ -160,13 +209,25 @@ impl Connections {
             outbound: Outbound::default(),
             input: None,
             hold: None,
+            replied_bytes: 0,
+            was_opened: false,
             is_congested: false,
             is_blocked: false,
             has_output: false,
             is_ending: false,
         }));
         self.count += 1;
+        self.unopened_count += 1;
         id
+    }
+
+    /// The connection has logged in and opened its vhost.
+    pub fn note_opened(&mut self, slot: u32) {
+        if let Some(connection) = self.get_mut(slot)
+            && !std::mem::replace(&mut connection.was_opened, true)
+        {
+            self.unopened_count -= 1;
+        }
     }
 
     /// Takes a connection out; its id is never used again.
@@ -175,6 +236,7 @@ impl Connections {
         self.generations[slot as usize] = self.generations[slot as usize].wrapping_add(1);
         self.free.push(slot);
         self.count -= 1;
+        self.unopened_count -= usize::from(!connection.was_opened);
         Some(connection)
     }
 
@@ -245,6 +307,11 @@ impl Connections {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.count
+    }
+
+    /// How many have not opened their vhost yet.
+    pub fn unopened_count(&self) -> usize {
+        self.unopened_count
     }
 
     /// Whether there is none.

@@ -35,7 +35,7 @@ pub struct ControlRequest {
 }
 
 /// What control can be asked to do.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum ControlAction {
     /// exchange.declare.
     DeclareExchange {

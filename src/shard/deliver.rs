@@ -2,6 +2,7 @@
 //! connection's output, or across to the core that holds the connection.
 
 use super::Shard;
+use super::connections::Hold;
 use super::mailbox::{DeliveryHead, SHARED_CONTENT_BYTES, ShardMessage};
 use super::publish::Run;
 use super::queues::QueueSlot;
@@ -10,6 +11,7 @@ use crate::model::{ConsumerId, Content, QueueId, QueueSequence, ShardId};
 use crate::net::Outbound;
 use crate::protocol::frame::{FRAME_END, FRAME_OVERHEAD};
 use crate::queue::{Delivery, Locator, Pause};
+use crate::storage::SettleKind;
 use bytes::Bytes;
 
 /// What a delivery tells of its message besides the content.
@@ -41,34 +43,55 @@ pub(super) enum Bodied<'a> {
     Shared(&'a Bytes),
 }
 
+/// Why no more was delivered from a queue.
+enum Stopped {
+    /// Nothing is ready, or nobody takes it.
+    Done,
+    /// The tick has delivered enough.
+    TickIsSpent,
+    /// The lane to the next consumer's core has no credit.
+    NoCredit,
+}
+
 impl Shard {
     /// Delivers from the listed queues, as much as a tick may.
     pub(super) fn deliver_ready(&mut self) {
         let mut budget = self.settings.deliveries_a_tick;
         for queue_slot in std::mem::take(&mut self.deliverable) {
-            if !self.deliver_from(queue_slot, &mut budget) {
-                self.deliverable.push(queue_slot);
+            match self.deliver_from(queue_slot, &mut budget) {
+                Stopped::Done => {}
+                Stopped::TickIsSpent => self.deliverable.push(queue_slot),
+                Stopped::NoCredit => self.starved.push(queue_slot),
             }
         }
         self.has_spent_tick = budget == 0;
     }
 
-    /// Delivers what the queue can. Returns whether it is done: `false` when the tick's budget or a lane's credit is spent.
-    fn deliver_from(&mut self, queue_slot: u32, budget: &mut u32) -> bool {
+    /// Delivers what the queue can.
+    fn deliver_from(&mut self, queue_slot: u32, budget: &mut u32) -> Stopped {
         loop {
-            if *budget == 0 || !self.mailbox.has_credit_everywhere() {
-                return false;
+            if *budget == 0 {
+                return Stopped::TickIsSpent;
             }
             let Some(queue) = self.queues.get_mut(queue_slot) else {
-                return true;
+                return Stopped::Done;
             };
+            let next = queue.queue.next_consumer();
+            if next.is_some_and(|next| !self.mailbox.has_credit(next.connection.shard)) {
+                return Stopped::NoCredit;
+            }
             let Some(delivery) = queue.queue.next_delivery() else {
                 queue.is_listed = false;
-                return true;
+                return Stopped::Done;
             };
             self.deliver(queue_slot, &delivery);
             *budget -= 1;
         }
+    }
+
+    /// A lane has credit again: queues that wanted it go on.
+    pub(super) fn resume_queues(&mut self) {
+        self.deliverable.append(&mut self.starved);
     }
 
     /// Notes that the queue may have something to deliver.
@@ -117,7 +140,10 @@ impl Shard {
         self.counters.messages_delivered += 1;
         if delivery.consumer.connection.shard == *id {
             let taken = connections.take_delivery(&dispatch, bodied);
-            debug_assert!(taken, "a consumer of this core leaves its queues before it goes");
+            debug_assert!(
+                taken,
+                "a consumer of this core leaves its queues before it goes, and is paused when it is full"
+            );
         } else {
             mailbox.send_delivery(&dispatch, bodied);
         }
@@ -126,7 +152,14 @@ impl Shard {
                 .queues
                 .get_mut(queue_slot)
                 .expect("the delivery came from it");
-            queue.release(delivery.sequence, delivery.entry, &mut self.log, &mut self.shared);
+            let (sequence, entry) = (delivery.sequence, delivery.entry);
+            queue.release(
+                sequence,
+                entry,
+                SettleKind::Acknowledged,
+                &mut self.log,
+                &mut self.shared,
+            );
             self.list_settling(queue_slot);
         }
         if delivery.consumer.connection.shard == self.id {
@@ -200,7 +233,8 @@ impl Shard {
         }
     }
 
-    /// Deliveries came from a queue of another core. Those whose consumer has gone go back to their queue.
+    /// Deliveries came from a queue of another core. Those whose consumer has gone, or whose channel's prefetch is used
+    /// up meanwhile, go back to their queue without a trace.
     pub(super) fn take_deliveries(&mut self, first: Dispatch, count: u32, mut bytes: &[u8]) {
         let mut returned = Vec::new();
         for _ in 0..count {
@@ -239,7 +273,7 @@ impl Shard {
                 owner,
                 ..
             } = *dispatch;
-            let settlement = super::mailbox::Settlement::Requeue;
+            let settlement = super::mailbox::Settlement::Return;
             self.say(
                 owner,
                 ShardMessage::Settle {
@@ -290,9 +324,16 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        if connection.is_congested && connection.outbound.len() <= limit {
-            connection.is_congested = false;
+        if connection.outbound.len() > limit {
+            return;
+        }
+        connection.replied_bytes = 0;
+        let waits = matches!(connection.hold, Some(Hold::Output));
+        if std::mem::take(&mut connection.is_congested) {
             self.pause_connection(slot, false);
+        }
+        if waits {
+            self.resume(slot);
         }
     }
 
@@ -380,7 +421,7 @@ impl Shard {
 }
 
 impl super::connections::Connections {
-    /// Writes a delivery to its consumer's connection. Returns whether the consumer is still there.
+    /// Writes a delivery to its consumer's connection. Returns whether the consumer is still there and its channel takes it.
     #[inline]
     fn take_delivery(&mut self, dispatch: &Dispatch, bodied: Bodied<'_>) -> bool {
         let consumer = dispatch.consumer;
@@ -391,7 +432,8 @@ impl super::connections::Connections {
         let Some(channel) = slot.connection.channel_mut(consumer.channel) else {
             return false;
         };
-        if channel.consumers.get_mut(consumer.number).is_none() {
+        let is_full = dispatch.needs_ack && channel.is_full();
+        if is_full || channel.consumers.get_mut(consumer.number).is_none() {
             return false;
         }
         let Dispatch {

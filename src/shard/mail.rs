@@ -1,11 +1,11 @@
-//! What comes from other cores, and from this one to itself: each word goes to its story.
+//! What comes from other cores, and from this one to itself: each word goes to its story. What a queue is asked by a
+//! connection, wherever that is, is in [`owner`](super::owner).
 
 use super::Shard;
 use super::deliver::Dispatch;
-use super::mailbox::{Batch, ConsumeRequest, Got, Publisher, QueueAnswer, ShardMessage};
+use super::mailbox::{Batch, ConsumeRequest, Publisher, ShardMessage};
 use super::publish::Run;
-use crate::model::{ConnectionId, ConsumerId, Content, QueueId, Refusal, ReplyCode, ShardId};
-use crate::queue::{Consumer, Locator};
+use crate::model::{Content, QueueId, ShardId};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ impl Shard {
         self.counters.batches_forwarded_in += 1;
         if self.mailbox.receive(from, &batch) {
             self.resume_publishers();
+            self.resume_queues();
         }
         if self.early_mail.iter().any(|(sender, _)| *sender == from) {
             self.early_mail.push((from, batch));
@@ -38,10 +39,16 @@ impl Shard {
     }
 
     fn speaks_of_the_future(&self, message: &ShardMessage) -> bool {
+        let is_early = |queue: &QueueId| self.queues.is_from_the_future(*queue);
         match message {
             ShardMessage::PublishRun { queues, .. } | ShardMessage::PublishShared { queues, .. } => {
-                queues.iter().any(|&queue| self.queues.is_from_the_future(queue))
+                queues.iter().any(is_early)
             }
+            ShardMessage::Consume(ConsumeRequest { queue, .. })
+            | ShardMessage::Get { queue, .. }
+            | ShardMessage::Inspect { queue, .. }
+            | ShardMessage::Purge { queue, .. }
+            | ShardMessage::Delete { queue, .. } => is_early(queue),
             _ => false,
         }
     }
@@ -72,6 +79,7 @@ impl Shard {
                     routing_key: routing_key.as_bytes(),
                     bytes: &batch.bytes,
                     places: &batch.places[places.start as usize..places.end as usize],
+                    shared: None,
                 };
                 self.take_forwarded(&queues, publisher, &run);
             }
@@ -213,127 +221,9 @@ impl Shard {
             routing_key: content.routing_key,
             bytes,
             places: std::slice::from_ref(&place),
+            shared: Some(self.shared.add(bytes.clone())),
         };
         self.take_forwarded(queues, publisher, &run);
+        run.shared.into_iter().for_each(|slot| self.shared.remove(slot));
     }
-
-    fn answer(&mut self, connection: ConnectionId, answer: Result<QueueAnswer, Refusal>) {
-        self.say(connection.shard, ShardMessage::Answer { connection, answer });
-    }
-
-    fn add_consumer(&mut self, request: &ConsumeRequest) {
-        let connection = request.consumer.connection;
-        let Some((slot, queue)) = self
-            .queues
-            .find(request.queue, super::queues::NO_SLOT)
-            .filter(|(_, q)| !q.is_frozen)
-        else {
-            return self.answer(connection, Err(gone()));
-        };
-        let added = queue.queue.add_consumer(Consumer {
-            id: request.consumer,
-            no_ack: request.no_ack,
-            prefetch_count: request.prefetch_count,
-            exclusive: request.exclusive,
-            priority: request.priority,
-        });
-        let (name, vhost) = (&queue.name, &queue.vhost);
-        let answer = match added {
-            Ok(()) => Ok(QueueAnswer::Consuming { queue_slot: slot }),
-            Err(refused) => {
-                let text = format!("queue '{name}' in vhost '{vhost}' {refused}");
-                Err(Refusal::new(ReplyCode::AccessRefused, text))
-            }
-        };
-        self.answer(connection, answer);
-        self.list_deliverable(slot);
-    }
-
-    fn remove_consumer(&mut self, queue: QueueId, consumer: ConsumerId, answer: bool) {
-        self.remove_own_consumer(queue, consumer);
-        if answer {
-            self.answer(consumer.connection, Ok(QueueAnswer::Cancelled));
-        }
-    }
-
-    /// Removes a consumer from a queue of this core; an auto-delete queue goes with its last one.
-    pub(super) fn remove_own_consumer(&mut self, queue_id: QueueId, consumer: ConsumerId) {
-        let Some((_, queue)) = self.queues.find(queue_id, super::queues::NO_SLOT) else {
-            return;
-        };
-        let removed = queue.queue.remove_consumer(consumer);
-        if removed.is_some_and(|removed| removed.was_last) && queue.auto_delete && !queue.is_frozen {
-            self.delete_unasked(queue_id);
-        }
-    }
-
-    fn get_from(&mut self, queue_id: QueueId, getter: ConsumerId, no_ack: bool) {
-        let Some((slot, queue)) = self
-            .queues
-            .find(queue_id, super::queues::NO_SLOT)
-            .filter(|(_, q)| !q.is_frozen)
-        else {
-            return self.answer(getter.connection, Err(gone()));
-        };
-        let Some(got) = queue.queue.get(getter, no_ack) else {
-            return self.answer(getter.connection, Ok(QueueAnswer::Empty));
-        };
-        let content = match got.entry.locator {
-            Locator::Arena(at) => queue.arena.read(at).to_vec(),
-            Locator::Shared(at) => self.shared.get(at).to_vec(),
-            Locator::Log { position, .. } => {
-                let stored = self.log.read(position);
-                super::deliver::in_one_stretch(&stored.content, &stored.parts().collect::<Vec<_>>()).to_vec()
-            }
-        };
-        if no_ack {
-            queue.release(got.sequence, got.entry, &mut self.log, &mut self.shared);
-            self.list_settling(slot);
-        }
-        self.counters.messages_got += 1;
-        let answer = Got {
-            queue: queue_id,
-            queue_slot: slot,
-            sequence: got.sequence,
-            redelivered: got.entry.redelivered,
-            needs_ack: !no_ack,
-            remaining: got.remaining,
-            content,
-        };
-        self.answer(getter.connection, Ok(QueueAnswer::Got(Box::new(answer))));
-    }
-
-    fn inspect(&mut self, queue: QueueId, connection: ConnectionId) {
-        let answer = match self.queues.find(queue, super::queues::NO_SLOT) {
-            Some((_, queue)) => Ok(QueueAnswer::Status {
-                message_count: queue.queue.ready_count(),
-                consumer_count: queue.queue.consumer_count(),
-            }),
-            None => Err(gone()),
-        };
-        self.answer(connection, answer);
-    }
-
-    fn purge(&mut self, queue_id: QueueId, connection: ConnectionId) {
-        let Shard {
-            queues, log, shared, ..
-        } = self;
-        let Some((slot, queue)) = queues.find(queue_id, super::queues::NO_SLOT) else {
-            return self.answer(connection, Err(gone()));
-        };
-        let mut purged = Vec::new();
-        let count = queue
-            .queue
-            .purge(|sequence, entry| purged.push((sequence, entry)));
-        for (sequence, entry) in purged {
-            queue.release(sequence, entry, log, shared);
-        }
-        self.list_settling(slot);
-        self.answer(connection, Ok(QueueAnswer::Purged(count)));
-    }
-}
-
-/// The refusal when the queue went away between being found and being asked; the connection's core adds the name.
-fn gone() -> Refusal {
-    Refusal::new(ReplyCode::NotFound, "no queue")
 }

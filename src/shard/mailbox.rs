@@ -15,8 +15,9 @@
 //!
 //! **Credit.** Publishes and deliveries are counted in bytes until the receiver says it has taken them
 //! ([`Batch::accepted_bytes`], which rides on whatever goes the other way). At the limit a core stops reading the
-//! sockets that want the other core, and stops delivering to it; settles, cancels, answers and confirms need no
-//! credit, being bounded by what was granted before. A full ring keeps the batch here, growing: nothing is dropped.
+//! sockets that want the other core, and stops delivering from queues whose next consumer is there; settles, cancels,
+//! answers and confirms need no credit, being bounded by what was granted before. A full ring keeps the batch here,
+//! growing: nothing is dropped.
 //!
 //! What a core says to itself takes the same path without the ring, so a story has one form wherever its queue is.
 
@@ -39,7 +40,7 @@ pub const SHARED_CONTENT_BYTES: usize = 16 * 1024;
 /// Where the parts of a message lie in a stretch of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Begin of the properties.
+    /// Begin and end of the properties.
     pub properties: (u32, u32),
     /// Begin and end of the body.
     pub body: (u32, u32),
@@ -67,6 +68,8 @@ pub enum Settlement {
     Reject,
     /// Back to its place in the queue.
     Requeue,
+    /// The same, without a trace: it never got to the client.
+    Return,
 }
 
 /// A consumer to be added to a queue.
@@ -128,6 +131,8 @@ pub enum QueueAnswer {
     Empty,
     /// Messages purged.
     Purged(u32),
+    /// The queue went between being found and being asked.
+    Gone,
 }
 
 /// A word from one core to another.
@@ -379,14 +384,6 @@ impl Mailbox {
         to == self.id || self.lane(to).unaccepted_bytes < self.credit_bytes
     }
 
-    /// Whether every lane has credit.
-    #[inline]
-    pub fn has_credit_everywhere(&self) -> bool {
-        self.lanes
-            .iter()
-            .all(|lane| lane.unaccepted_bytes < self.credit_bytes)
-    }
-
     /// Counts `bytes` of publishes or deliveries to `to` against its credit.
     #[inline]
     pub fn spend_credit(&mut self, to: ShardId, bytes: u64) {
@@ -496,7 +493,7 @@ mod tests {
         batches.clear();
         mailbox_b.take_batches(&mut batches);
         assert!(mailbox_a.receive(b, &batches[0].1), "credit is back");
-        assert!(mailbox_a.has_credit_everywhere());
+        assert!(mailbox_a.has_credit(b));
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod close;
 pub mod confirm;
 pub mod connect;
 pub mod connections;
+pub mod consume;
 pub mod control;
 pub mod decide;
 pub mod declare;
@@ -31,6 +32,8 @@ pub mod deliver;
 pub mod expire;
 pub mod mail;
 pub mod mailbox;
+pub mod obey;
+pub mod owner;
 pub mod publish;
 pub mod queues;
 pub mod recover;
@@ -142,6 +145,8 @@ pub struct Shard {
     sync_waiters: SyncWaiters,
     alarms: alarm::Alarms,
     deliverable: Vec<u32>,
+    /// Queues whose next consumer is of a core that has to take earlier deliveries first.
+    starved: Vec<u32>,
     settling: Vec<u32>,
     runnable: Vec<u32>,
     waiting_for_credit: Vec<u32>,
@@ -154,6 +159,8 @@ pub struct Shard {
     has_spent_tick: bool,
     is_mark_due: bool,
     is_compacting: bool,
+    /// Bytes announced by the headers of messages whose bodies are still coming.
+    reserved_bytes: u64,
     scratch: Scratch,
     closes: Vec<(u32, Outbound)>,
     reads: Vec<u32>,
@@ -221,6 +228,7 @@ impl Shard {
             sync_waiters: SyncWaiters::default(),
             alarms: alarm::Alarms::new(shards),
             deliverable: Vec::new(),
+            starved: Vec::new(),
             settling: Vec::new(),
             runnable: Vec::new(),
             waiting_for_credit: Vec::new(),
@@ -233,6 +241,7 @@ impl Shard {
             has_spent_tick: false,
             is_mark_due: false,
             is_compacting: false,
+            reserved_bytes: 0,
             scratch: Scratch::default(),
             closes: Vec::new(),
             reads: Vec::new(),
@@ -315,7 +324,7 @@ impl Shard {
             return;
         };
         debug_assert!(connection.input.is_none(), "one buffer a connection is under way");
-        connection.input = Some(PendingInput { buffer, consumed: 0 });
+        connection.input = Some(PendingInput::new(buffer));
         self.runnable.push(slot);
     }
 
@@ -367,7 +376,7 @@ impl Shard {
         !self.runnable.is_empty()
             || self.mailbox.has_news()
             || self.connections.has_output()
-            || (!self.deliverable.is_empty() && self.mailbox.has_credit_everywhere())
+            || !self.deliverable.is_empty()
     }
 
     /// Writes and syncs what is left, and notes that it is: the broker stops.

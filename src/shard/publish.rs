@@ -9,7 +9,8 @@ use super::Shard;
 use super::connect::Next;
 use super::mailbox::{Place, Publisher, SHARED_CONTENT_BYTES, ShardMessage};
 use super::queues::NO_SLOT;
-use crate::channel::{Channel, Destination, PublishTarget};
+use crate::channel::{Channel, ChannelState, Destination, PublishTarget};
+use crate::connection::ConnectionState;
 use crate::model::{
     ChannelNumber, ConnectionId, Content, PublishSequence, QueueId, Refusal, ReplyCode, ShardId,
 };
@@ -24,7 +25,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// Class and method of basic.publish.
-const BASIC_PUBLISH: (u16, u16) = (60, 40);
+pub(super) const BASIC_PUBLISH: (u16, u16) = (60, 40);
 
 /// Messages of one channel to one target, wherever their bytes lie.
 #[derive(Clone, Copy)]
@@ -37,6 +38,8 @@ pub(super) struct Run<'a> {
     pub bytes: &'a [u8],
     /// The messages, in order.
     pub places: &'a [Place],
+    /// Where the content of a run of one large message lies counted, if it does.
+    pub shared: Option<u32>,
 }
 
 impl<'a> Run<'a> {
@@ -78,7 +81,7 @@ impl Shard {
             Err(refusal) => return self.refuse_at(slot, number, &refusal),
         };
         if self.alarms.is_raised() {
-            return self.wait_for_resources(slot, None);
+            return self.wait_for_resources(slot);
         }
         if !self.has_credit_for(&destinations) {
             return self.wait_for_credit(slot, None);
@@ -117,7 +120,7 @@ impl Shard {
             }
         }
         if self.alarms.is_raised() {
-            return self.wait_for_resources(slot, None);
+            return self.wait_for_resources(slot);
         }
         if !routes
             .iter()
@@ -128,11 +131,22 @@ impl Shard {
         for (publish, destinations) in publishes.iter().zip(&routes) {
             let publish = std::slice::from_ref(publish);
             let next = self.publish_to(slot, number, bytes, publish, destinations);
-            if next != Next::Pull {
+            if next != Next::Pull || !self.is_publishing(slot, number) {
                 return next;
             }
         }
         Next::Pull
+    }
+
+    /// Whether the channel is still open: a refused publish closes it, or its connection.
+    fn is_publishing(&mut self, slot: u32, number: ChannelNumber) -> bool {
+        self.connections.get_mut(slot).is_some_and(|connection| {
+            connection.connection.state() == ConnectionState::Running
+                && connection
+                    .connection
+                    .channel(number)
+                    .is_some_and(|channel| channel.state() == ChannelState::Open)
+        })
     }
 
     /// Publishes the message that lies complete in the channel's assembly.
@@ -148,20 +162,14 @@ impl Shard {
             Ok(destinations) => destinations,
             Err(refusal) => return self.refuse_at(slot, number, &refusal),
         };
-        let must_wait = if self.alarms.is_raised() {
-            Some(self.wait_for_resources(slot, Some(number)))
-        } else if !self.has_credit_for(&destinations) {
-            Some(self.wait_for_credit(slot, Some(number)))
-        } else {
-            None
-        };
-        if let Some(next) = must_wait {
-            self.channel_at(slot, number)
-                .expect("it publishes")
-                .assembly
-                .put_back(bytes);
-            return next;
+        // No alarm holds it back any more: it was counted when its header came, and waits for room no longer.
+        if !self.has_credit_for(&destinations) {
+            let channel = self.channel_at(slot, number).expect("it publishes");
+            channel.assembly.put_back(bytes);
+            return self.wait_for_credit(slot, Some(number));
         }
+        let channel = self.channel_at(slot, number).expect("it publishes");
+        self.reserved_bytes -= channel.assembly.take_reserved();
         let next = self.publish_to(
             slot,
             number,
@@ -190,6 +198,7 @@ impl Shard {
             routing_key: target.routing_key.as_bytes(),
             bytes,
             places: &places,
+            shared: None,
         };
         self.counters.messages_published += run.places.len() as u64;
         let next = if target.immediate {
@@ -388,9 +397,7 @@ impl Shard {
         let (durable, transient): (Vec<u32>, Vec<u32>) =
             queue_slots.iter().partition(|&&slot| is_durable(self, slot));
         if durable.len() < 2 || !run.places.iter().any(|place| place.is_persistent) {
-            return queue_slots
-                .iter()
-                .fold(false, |must_sync, &slot| self.enqueue(slot, run) | must_sync);
+            return self.enqueue_to_each(queue_slots, run);
         }
         for slot in transient {
             self.enqueue(slot, run);
@@ -401,11 +408,33 @@ impl Shard {
             } else {
                 durable
                     .iter()
-                    .for_each(|&slot| self.store_transient(slot, run.content(at)));
+                    .for_each(|&slot| self.store_transient(slot, run.content(at), None));
             }
         }
         durable.iter().for_each(|&slot| self.list_deliverable(slot));
         true
+    }
+
+    /// Gives the run to one queue after the other; a large message is held once for all.
+    fn enqueue_to_each(&mut self, queue_slots: &[u32], run: &Run<'_>) -> bool {
+        let mut must_sync = false;
+        if !run.places.iter().any(is_large) {
+            for &slot in queue_slots {
+                must_sync |= self.enqueue(slot, run);
+            }
+            return must_sync;
+        }
+        for at in 0..run.places.len() {
+            let mut one = run.part(at..at + 1);
+            one.shared = is_large(&run.places[at]).then(|| self.shared.add(counted(&one.content(0))));
+            for &slot in queue_slots {
+                must_sync |= self.enqueue(slot, &one);
+            }
+            if let Some(held_meanwhile) = one.shared {
+                self.shared.remove(held_meanwhile);
+            }
+        }
+        must_sync
     }
 
     /// Hands messages from `at` on to a waiting consumer, or stores the one at `at`. Returns how many were taken care of.
@@ -417,7 +446,10 @@ impl Shard {
             .iter()
             .take_while(|place| !(is_durable && place.is_persistent))
             .count();
-        match queue.queue.hand_off(transient as u32) {
+        // What crosses to a consumer of another core needs credit; without it the message waits in its queue.
+        let next = queue.queue.next_consumer();
+        let may_cross = next.is_some_and(|next| self.mailbox.has_credit(next.connection.shard));
+        match queue.queue.hand_off(if may_cross { transient as u32 } else { 0 }) {
             Some(hand_off) => {
                 let end = at + hand_off.count as usize;
                 self.hand_over(
@@ -429,16 +461,19 @@ impl Shard {
                 hand_off.count as usize
             }
             None => {
-                self.store_transient(queue_slot, run.content(at));
+                self.store_transient(queue_slot, run.content(at), run.shared);
                 1
             }
         }
     }
 
     #[inline]
-    fn store_transient(&mut self, queue_slot: u32, content: Content<'_>) {
+    fn store_transient(&mut self, queue_slot: u32, content: Content<'_>, shared: Option<u32>) {
         let queue = self.queues.get_mut(queue_slot).expect("the caller found it");
-        queue.push_transient(content, &mut self.shared);
+        match shared {
+            Some(slot) => queue.push_shared(slot, content.body.len(), &mut self.shared),
+            None => queue.push_transient(content, &mut self.shared),
+        }
     }
 
     /// Appends one record for all of `queue_slots`, more when they are very many, and makes the message ready in each.
@@ -519,23 +554,22 @@ impl Shard {
         publisher: Option<Publisher>,
         run: &Run<'_>,
     ) {
-        let is_large = |place: &Place| (place.body.1 - place.body.0) as usize >= SHARED_CONTENT_BYTES;
         if !run.places.iter().any(is_large) {
             return self.forward_copied(owner, queues, publisher, run);
         }
-        let last = run.places.len() - 1;
-        for at in 0..run.places.len() {
-            // Only the last message's arrival lets the owner answer for the run.
-            let publisher = publisher.filter(|_| at == last);
+        let count = run.places.len();
+        for at in 0..count {
+            // Each has a number of its own, since each may be the one that waits for the owner's log.
+            let publisher = publisher.map(|publisher| Publisher {
+                last: PublishSequence(publisher.last.0 - (count - 1 - at) as u64),
+                ..publisher
+            });
             if !is_large(&run.places[at]) {
                 self.forward_copied(owner, queues.clone(), publisher, &run.part(at..at + 1));
                 continue;
             }
-            let content = run.content(at);
-            let mut bytes = Vec::with_capacity(content.encoded_length());
-            content.encode(&mut bytes);
-            self.mailbox.spend_credit(owner, bytes.len() as u64);
-            let content = Bytes::from(bytes);
+            let content = counted(&run.content(at));
+            self.mailbox.spend_credit(owner, content.len() as u64);
             let is_persistent = run.places[at].is_persistent;
             self.say(
                 owner,
@@ -617,6 +651,17 @@ impl Shard {
     pub(super) fn channel_at(&mut self, slot: u32, number: ChannelNumber) -> Option<&mut Channel> {
         self.connections.get_mut(slot)?.connection.channel_mut(number)
     }
+}
+
+fn is_large(place: &Place) -> bool {
+    (place.body.1 - place.body.0) as usize >= SHARED_CONTENT_BYTES
+}
+
+/// A content in one counted stretch.
+fn counted(content: &Content<'_>) -> Bytes {
+    let mut bytes = Vec::with_capacity(content.encoded_length());
+    content.encode(&mut bytes);
+    Bytes::from(bytes)
 }
 
 fn short(bytes: &[u8]) -> crate::model::ShortString {

@@ -1,9 +1,9 @@
 //! `Queues`: the queues this core owns, with the bytes of what they hold.
 
-use crate::model::{Content, QueueId, QueueSequence, ShortString, VshardId};
+use crate::model::{ConnectionId, Content, QueueId, QueueSequence, ShortString, VshardId};
 use crate::queue::{Arena, Entry, Locator, Queue};
 use crate::shard::mailbox::SHARED_CONTENT_BYTES;
-use crate::storage::{EntryHeader, Log};
+use crate::storage::{EntryHeader, Log, SettleKind};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -28,10 +28,12 @@ pub struct QueueSlot {
     pub queue: Queue,
     /// Bytes of small messages that are not in the log.
     pub arena: Arena,
-    /// Sequences settled in this tick and not yet in the log, as ranges.
-    pub settled: Vec<(QueueSequence, QueueSequence)>,
+    /// Sequences settled in this tick and not yet in the log, as ranges by kind; there are few kinds.
+    pub settled: Vec<(SettleKind, Vec<(QueueSequence, QueueSequence)>)>,
     /// Whether the queue is being deleted: it takes and gives nothing any more.
     pub is_frozen: bool,
+    /// Connections that asked for its counts since then.
+    pub inspectors: Vec<ConnectionId>,
     /// Whether the list of queues with something to deliver names it.
     pub is_listed: bool,
     /// Whether the list of queues with settles to log names it.
@@ -103,6 +105,11 @@ impl Queues {
         self.slots.iter().flatten().map(|queue| &**queue)
     }
 
+    /// Gives back memory that queues hold for messages to come.
+    pub fn shrink(&mut self) {
+        self.slots.iter_mut().flatten().for_each(|queue| queue.shrink());
+    }
+
     /// All queues, ascending by id.
     pub fn ids(&self) -> Vec<QueueId> {
         self.by_id.keys().copied().collect()
@@ -140,6 +147,7 @@ impl QueueSlot {
             arena: Arena::new(),
             settled: Vec::new(),
             is_frozen: false,
+            inspectors: Vec::new(),
             is_listed: false,
             is_settling: false,
         }
@@ -158,9 +166,9 @@ impl QueueSlot {
         self.queue.push(entry(locator, content.body.len(), false));
     }
 
-    /// Makes ready a message whose bytes are counted.
-    pub fn push_shared(&mut self, bytes: Bytes, body_length: usize, shared: &mut SharedContents) {
-        let slot = shared.add(bytes);
+    /// Makes ready a message that others hold too, in `slot`.
+    pub fn push_shared(&mut self, slot: u32, body_length: usize, shared: &mut SharedContents) {
+        shared.hold(slot);
         self.queue.push(entry(Locator::Shared(slot), body_length, false));
     }
 
@@ -182,6 +190,7 @@ impl QueueSlot {
         &mut self,
         sequence: QueueSequence,
         entry: Entry,
+        kind: SettleKind,
         log: &mut Log,
         shared: &mut SharedContents,
     ) {
@@ -189,7 +198,7 @@ impl QueueSlot {
             Locator::Arena(slot) => self.arena.release(slot),
             Locator::Shared(slot) => shared.remove(slot),
             Locator::Log { position, .. } => {
-                self.note_settled(sequence);
+                self.note_settled(kind, sequence);
                 log.release(position);
             }
         }
@@ -197,11 +206,29 @@ impl QueueSlot {
 
     /// Adds a sequence to the ranges settled in this tick.
     #[inline]
-    fn note_settled(&mut self, sequence: QueueSequence) {
-        match self.settled.last_mut() {
+    fn note_settled(&mut self, kind: SettleKind, sequence: QueueSequence) {
+        let ranges = match self.settled.iter().position(|(noted, _)| *noted == kind) {
+            Some(at) => &mut self.settled[at].1,
+            None => {
+                self.settled.push((kind, Vec::new()));
+                &mut self.settled.last_mut().expect("just pushed").1
+            }
+        };
+        match ranges.last_mut() {
             Some(last) if last.1.0 + 1 == sequence.0 => last.1 = sequence,
-            _ => self.settled.push((sequence, sequence)),
+            _ => ranges.push((sequence, sequence)),
         }
+    }
+
+    /// Bytes that its messages take here: contents not in the log, and the index.
+    pub fn memory_bytes(&self) -> usize {
+        self.arena.bytes_allocated() + self.queue.index_bytes()
+    }
+
+    /// Gives back memory held for messages to come.
+    pub fn shrink(&mut self) {
+        self.arena.shrink();
+        self.queue.shrink();
     }
 }
 
@@ -217,43 +244,59 @@ fn entry(locator: Locator, body_length: usize, persistent: bool) -> Entry {
     }
 }
 
-/// Large contents that are not in the log, counted.
+/// Large contents that are not in the log, each held once for all queues that have it.
 #[derive(Default)]
 pub struct SharedContents {
-    slots: Vec<Bytes>,
+    slots: Vec<SharedContent>,
     free: Vec<u32>,
     live_bytes: u64,
 }
 
+#[derive(Default)]
+struct SharedContent {
+    bytes: Bytes,
+    holders: u32,
+}
+
 impl SharedContents {
-    /// Adds a content; returns its slot.
+    /// Adds a content with one holder; returns its slot.
     pub fn add(&mut self, bytes: Bytes) -> u32 {
         self.live_bytes += bytes.len() as u64;
+        let content = SharedContent { bytes, holders: 1 };
         match self.free.pop() {
             Some(slot) => {
-                self.slots[slot as usize] = bytes;
+                self.slots[slot as usize] = content;
                 slot
             }
             None => {
-                self.slots.push(bytes);
+                self.slots.push(content);
                 self.slots.len() as u32 - 1
             }
         }
     }
 
+    /// Another holder of the content in `slot`.
+    pub fn hold(&mut self, slot: u32) {
+        self.slots[slot as usize].holders += 1;
+    }
+
     /// The content in `slot`.
     pub fn get(&self, slot: u32) -> &Bytes {
-        &self.slots[slot as usize]
+        &self.slots[slot as usize].bytes
     }
 
-    /// Drops the content in `slot`.
+    /// A holder of the content in `slot` gives it up; the last one drops it.
     pub fn remove(&mut self, slot: u32) {
-        let bytes = std::mem::take(&mut self.slots[slot as usize]);
-        self.live_bytes -= bytes.len() as u64;
-        self.free.push(slot);
+        let content = &mut self.slots[slot as usize];
+        content.holders -= 1;
+        if content.holders == 0 {
+            self.live_bytes -= content.bytes.len() as u64;
+            content.bytes = Bytes::new();
+            self.free.push(slot);
+        }
     }
 
-    /// Bytes held, counting once for each queue that holds them.
+    /// Bytes held, each content once.
     pub fn live_bytes(&self) -> u64 {
         self.live_bytes
     }

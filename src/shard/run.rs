@@ -213,8 +213,8 @@ impl CoreLoop {
     }
 
     fn accept(&mut self, socket: AcceptedSocket) {
-        if self.asked_to_drain || self.shard.connections().len() >= self.parts.connections_max {
-            warn!(peer = %socket.peer, "connection dropped: limits.connections_max reached on this core");
+        if let Some(limit) = self.refusal_to_accept() {
+            warn!(peer = %socket.peer, "connection dropped: {limit}");
             return;
         }
         let peer = Peer {
@@ -233,6 +233,20 @@ impl CoreLoop {
         };
         let handle = SocketHandle::open(socket, token, self.pool.clone(), self.inbox.clone());
         self.sockets[slot] = Some(handle);
+    }
+
+    /// Why no further connection is accepted now, if so.
+    fn refusal_to_accept(&mut self) -> Option<&'static str> {
+        let (connections, parts) = (self.shard.connections(), &self.parts);
+        if self.asked_to_drain {
+            Some("the broker shuts down")
+        } else if connections.len() >= parts.connections_max {
+            Some("limits.connections_max is reached on this core")
+        } else if connections.unopened_count() >= parts.unauthenticated_connections_max {
+            Some("limits.unauthenticated_connections_max is reached on this core")
+        } else {
+            None
+        }
     }
 
     /// Does what the tick left to be done.
@@ -305,8 +319,12 @@ impl CoreLoop {
                 self.shard.connections().note_output(slot);
             }
             Ok(SendProgress::Blocked) => {}
-            // The reader meets the same error and posts it.
-            Err(_) => return,
+            // The reader would meet the same error, but not while the connection waits.
+            Err(error) => {
+                let slot = (slot, connection.id.generation);
+                let reason = error.to_string();
+                return self.events.push(Event::Disconnected { slot, reason });
+            }
         }
         self.shard.relieve(slot);
     }
@@ -321,7 +339,7 @@ impl CoreLoop {
         let Some(input) = connection.input.take() else {
             return;
         };
-        handle.resume_reading(&input.buffer[input.consumed..]);
+        handle.resume_reading(input.rest());
     }
 
     /// Waits for something to do; at once when there is more.

@@ -1,11 +1,12 @@
 //! The story of a settle: ack, nack, reject, recover; the message leaves its queue, or goes back to its place.
 
+use super::Shard;
 use super::connect::Next;
 use super::mailbox::{Settlement, ShardMessage};
-use super::{Shard, queues::QueueSlot};
+use super::queues::{QueueSlot, SharedContents};
 use crate::channel::Unacked;
 use crate::model::{ChannelNumber, DeliveryTag, QueueId, QueueSequence};
-use crate::storage::SettleKind;
+use crate::storage::{Log, SettleKind};
 
 impl Shard {
     /// basic.ack, basic.nack and basic.reject.
@@ -46,6 +47,7 @@ impl Shard {
             Settlement::Acknowledge => self.counters.messages_acked += settled.len() as u64,
             Settlement::Reject => self.counters.messages_rejected += settled.len() as u64,
             Settlement::Requeue => self.counters.messages_requeued += settled.len() as u64,
+            Settlement::Return => {}
         }
         for of_queue in settled.chunk_by(|a, b| a.queue == b.queue) {
             let Unacked {
@@ -87,29 +89,27 @@ impl Shard {
             return;
         };
         match settlement {
-            Settlement::Acknowledge | Settlement::Reject => {
-                for sequence in sequences {
-                    if let Some(entry) = queue.queue.acknowledge(sequence) {
-                        queue.release(sequence, entry, log, shared);
-                    }
-                }
+            Settlement::Acknowledge => {
+                settle_for_good(queue, SettleKind::Acknowledged, sequences, log, shared)
             }
+            Settlement::Reject => settle_for_good(queue, SettleKind::Rejected, sequences, log, shared),
             Settlement::Requeue => requeue(queue, log, sequences),
+            Settlement::Return => sequences.for_each(|sequence| queue.queue.take_back(sequence)),
         }
         self.list_settling(slot);
         self.list_deliverable(slot);
     }
 
-    /// Appends what the tick has settled to the log, a record a queue.
+    /// Appends what the tick has settled to the log, a record a queue and kind.
     pub(super) fn append_settles(&mut self) {
         for slot in std::mem::take(&mut self.settling) {
             let Some(queue) = self.queues.get_mut(slot) else {
                 continue;
             };
             queue.is_settling = false;
-            self.log
-                .append_settle(queue.id, queue.vshard, SettleKind::Acknowledged, &queue.settled);
-            queue.settled.clear();
+            for (kind, ranges) in queue.settled.drain(..) {
+                self.log.append_settle(queue.id, queue.vshard, kind, &ranges);
+            }
         }
     }
 
@@ -138,12 +138,22 @@ impl Shard {
     }
 }
 
-/// Puts messages back to their places; the delivery counts of logged ones are logged.
-fn requeue(
+fn settle_for_good(
     queue: &mut QueueSlot,
-    log: &mut crate::storage::Log,
+    kind: SettleKind,
     sequences: impl Iterator<Item = QueueSequence>,
+    log: &mut Log,
+    shared: &mut SharedContents,
 ) {
+    for sequence in sequences {
+        if let Some(entry) = queue.queue.acknowledge(sequence) {
+            queue.release(sequence, entry, kind, log, shared);
+        }
+    }
+}
+
+/// Puts messages back to their places; the delivery counts of logged ones are logged.
+fn requeue(queue: &mut QueueSlot, log: &mut Log, sequences: impl Iterator<Item = QueueSequence>) {
     let mut logged = Vec::new();
     for sequence in sequences {
         if let Some(entry) = queue.queue.requeue(sequence)

@@ -73,6 +73,8 @@ pub struct CoreParts {
     pub backlog: i32,
     /// Most connections of this core.
     pub connections_max: usize,
+    /// Most connections of this core that have not opened their vhost.
+    pub unauthenticated_connections_max: usize,
     /// Size of a receive buffer.
     pub receive_buffer_bytes: usize,
     /// Most receive buffers.
@@ -93,8 +95,8 @@ pub struct CoreParts {
     pub stop: StopFlag,
     /// Cores that have not seen their last client go.
     pub undrained: Arc<AtomicUsize>,
-    /// Told once this core listens.
-    pub started: mpsc::Sender<()>,
+    /// Told once this core listens, and dropped then: when all are gone, no core is starting any more.
+    pub started: Option<mpsc::Sender<()>>,
 }
 
 impl CoreParts {
@@ -110,8 +112,10 @@ impl CoreParts {
     }
 
     /// Says that this core listens. Nobody may be waiting any more, which is no matter.
-    pub fn tell_started(&self) {
-        let _nobody_waits = self.started.send(());
+    pub fn tell_started(&mut self) {
+        if let Some(started) = self.started.take() {
+            let _nobody_waits = started.send(());
+        }
     }
 }
 
@@ -191,6 +195,9 @@ impl Broker {
                 addresses: addresses.clone(),
                 backlog: BACKLOG,
                 connections_max: config.limits.connections_max.get() as usize / cpus.len() + 1,
+                unauthenticated_connections_max: config.limits.unauthenticated_connections_max.get() as usize
+                    / cpus.len()
+                    + 1,
                 receive_buffer_bytes: config.net.receive_buffer_bytes.get() as usize,
                 receive_buffers: config.net.receive_buffers.get() as usize,
                 senders,
@@ -201,7 +208,7 @@ impl Broker {
                 replies,
                 stop: stop.clone(),
                 undrained: undrained.clone(),
-                started: started.clone(),
+                started: Some(started.clone()),
             };
             let core = CoreStart {
                 id: ShardId(index as u16),
@@ -216,22 +223,32 @@ impl Broker {
             cores.push(runtime::run_on_core(options, move || core.run(parts)).map_err(core_error(cpu))?);
         }
         drop(started);
-        for _ in cpus {
-            starts.recv().map_err(|_| StartError::Ended)?;
-        }
-        let startup = Startup {
-            recovery,
-            listening: begun.elapsed(),
-            messages,
-            queues,
-        };
-        Ok(Self {
+        let mut broker = Self {
             cores,
             stop,
             doorbells,
             data_dir: config.data_dir.clone(),
-            startup,
-        })
+            startup: Startup {
+                recovery,
+                listening: Duration::ZERO,
+                messages,
+                queues,
+            },
+        };
+        if cpus.iter().any(|_| starts.recv().is_err()) {
+            return Err(broker.give_up());
+        }
+        broker.startup.listening = begun.elapsed();
+        Ok(broker)
+    }
+
+    /// A core did not come up: the others stop too. Returns what it was.
+    fn give_up(self) -> StartError {
+        self.request_stop(StopRequest::Now);
+        match self.join() {
+            Err(error) => error,
+            Ok(()) => StartError::Ended,
+        }
     }
 
     /// Asks for a stop: first to drain, when asked again to stop at once.

@@ -24,13 +24,14 @@ impl Shard {
         if self.log.wants_topology_snapshot() {
             self.append_topology_snapshot();
         }
-        if self.log.wants_compaction() {
-            let progress = self
-                .log
-                .compaction_step(COMPACTION_BYTES_A_TICK, &mut self.queues)?;
-            self.is_compacting = progress == CompactionProgress::More;
-        }
+        // Acks may empty the segment between two steps, and then there is nothing left to compact.
+        self.is_compacting = self.log.wants_compaction() && self.compact()? == CompactionProgress::More;
         Ok(())
+    }
+
+    fn compact(&mut self) -> Result<CompactionProgress, StorageError> {
+        self.log
+            .compaction_step(COMPACTION_BYTES_A_TICK, &mut self.queues)
     }
 
     /// Only the control shard's log holds topology.

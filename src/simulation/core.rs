@@ -344,7 +344,7 @@ impl Core {
             return;
         };
         if let Some(link) = scheduler.network.link(id) {
-            link.read_on(&input.buffer[input.consumed..]);
+            link.read_on(input.rest());
         }
         scheduler.arrange_reach(id);
     }

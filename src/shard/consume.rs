@@ -1,0 +1,109 @@
+//! The story of a consumer's wish: basic.consume, basic.cancel and basic.get, asked of the queue's owner.
+
+use super::Shard;
+use super::connect::Next;
+use super::connections::AwaitedRequest;
+use super::declare::short;
+use super::mailbox::{ConsumeRequest, ShardMessage};
+use super::obey::{At, FoundQueue};
+use super::queues::NO_SLOT;
+use crate::channel::{ChannelConsumer, Consumers};
+use crate::model::{ConsumerId, FieldTableRef, Refusal, ReplyCode, ShortString};
+use crate::protocol::method::*;
+
+impl Shard {
+    pub(super) fn consume(&mut self, at: At, consume: &BasicConsume<'_>) -> Result<Next, Refusal> {
+        let found = self.accessible_queue(at, consume.queue)?;
+        let (queue, owner) = (found.id, found.owner);
+        let tag = match consume.consumer_tag.is_empty() {
+            true => Consumers::tag_for(self.random.next_u128()),
+            false => short(consume.consumer_tag),
+        };
+        let priority = consumer_priority(consume.arguments)?;
+        let connection = self.id_at(at.slot);
+        let channel = self.channel_of(at);
+        channel.consumers.check_tag_is_free(&tag)?;
+        let number = channel.consumers.next_number();
+        let request = ConsumeRequest {
+            queue,
+            consumer: ConsumerId {
+                connection,
+                channel: at.channel,
+                number,
+            },
+            no_ack: consume.no_ack,
+            prefetch_count: channel.prefetch_of_consumers(),
+            exclusive: consume.exclusive,
+            priority,
+        };
+        let consumer = ChannelConsumer::new(tag, number, queue, owner, NO_SLOT, consume.no_ack);
+        let awaited = AwaitedRequest::Consume(Box::new(consumer));
+        self.ask_owner(at, found, ShardMessage::Consume(request), consume.nowait, awaited)
+    }
+
+    pub(super) fn cancel(&mut self, at: At, cancel: &BasicCancel<'_>) -> Result<Next, Refusal> {
+        let tag = short(cancel.consumer_tag);
+        let connection = self.id_at(at.slot);
+        let Some(consumer) = self.channel_of(at).consumers.by_tag(cancel.consumer_tag) else {
+            return match cancel.nowait {
+                true => Ok(Next::Pull),
+                false => self.answer_at(
+                    at,
+                    Method::BasicCancelOk(BasicCancelOk {
+                        consumer_tag: tag.as_bytes(),
+                    }),
+                ),
+            };
+        };
+        let found = FoundQueue {
+            id: consumer.queue,
+            owner: consumer.owner,
+            name: ShortString::default(),
+        };
+        let queue = found.id;
+        let consumer = ConsumerId {
+            connection,
+            channel: at.channel,
+            number: consumer.number,
+        };
+        let message = ShardMessage::Cancel {
+            queue,
+            consumer,
+            answer: true,
+        };
+        self.ask_owner(at, found, message, cancel.nowait, AwaitedRequest::Cancel { tag })
+    }
+
+    pub(super) fn get(&mut self, at: At, get: &BasicGet<'_>) -> Result<Next, Refusal> {
+        let found = self.accessible_queue(at, get.queue)?;
+        let (queue, owner) = (found.id, found.owner);
+        let getter = ConsumerId {
+            connection: self.id_at(at.slot),
+            channel: at.channel,
+            number: 0,
+        };
+        let message = ShardMessage::Get {
+            queue,
+            getter,
+            no_ack: get.no_ack,
+        };
+        self.ask_owner(at, found, message, false, AwaitedRequest::Get { queue, owner })
+    }
+}
+
+/// The argument `x-priority` of basic.consume, 0 when absent.
+fn consumer_priority(arguments: FieldTableRef<'_>) -> Result<i32, Refusal> {
+    let Some(value) = arguments.get(b"x-priority") else {
+        return Ok(0);
+    };
+    let integer = value
+        .as_integer()
+        .and_then(|priority| i32::try_from(priority).ok());
+    integer.ok_or_else(|| {
+        let text = format!(
+            "Unsupported x-priority argument, type {} expected integer",
+            value.rabbit_type_name()
+        );
+        Refusal::new(ReplyCode::PreconditionFailed, text)
+    })
+}
