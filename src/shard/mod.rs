@@ -43,6 +43,9 @@ pub mod settle;
 pub mod start;
 pub mod upkeep;
 
+#[cfg(test)]
+mod tests;
+
 use crate::auth::Users;
 use crate::channel::Unacked;
 use crate::connection::ServerIdentity;

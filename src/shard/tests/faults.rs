@@ -1,0 +1,302 @@
+//! Faults that were found on the road of a message, each with the smallest story that shows it.
+
+use super::*;
+
+fn cancel(tag: &str) -> BasicCancel<'_> {
+    BasicCancel {
+        consumer_tag: tag.as_bytes(),
+        nowait: false,
+    }
+}
+
+fn qos(prefetch_count: u16, global: bool) -> BasicQos {
+    BasicQos {
+        prefetch_size: 0,
+        prefetch_count,
+        global,
+    }
+}
+
+fn ack(delivery_tag: u64) -> BasicAck {
+    BasicAck {
+        delivery_tag,
+        multiple: false,
+    }
+}
+
+#[test]
+fn a_persistent_message_forwarded_beside_large_transient_ones_is_confirmed_after_its_sync() {
+    let mut cores = Cores::new(2);
+    let client = cores.connect(0);
+    cores.declare(client, "far", 1, true, false);
+    cores.call(client, ConfirmSelect { nowait: false });
+    cores.send(client, &publish("far", b"first", false, false));
+    cores.read(client);
+    cores.are_syncs_run = false;
+    let large = vec![b'.'; 20_000];
+    let run = [
+        publish("far", b"kept", true, false),
+        publish("far", &large, false, false),
+        publish("far", b"last", false, false),
+    ];
+    cores.send(client, &run.concat());
+    assert_eq!(
+        cores.read(client),
+        Vec::<String>::new(),
+        "nothing is confirmed before the sync"
+    );
+    cores.are_syncs_run = true;
+    cores.settle();
+    assert_eq!(cores.read(client), ["basic.ack 4"]);
+}
+
+#[test]
+fn a_queue_declared_while_it_is_being_deleted_is_made_anew() {
+    for lane in [0, 1] {
+        let mut cores = Cores::new(2);
+        let client = cores.connect(0);
+        cores.declare(client, "going", lane, true, true);
+        cores.consume(client, "going", "tag", true);
+        cores.read(client);
+        // The deletion of a durable queue waits for its sync; the client does not.
+        cores.are_syncs_run = false;
+        cores.call(client, cancel("tag"));
+        assert_eq!(cores.read(client), ["basic.cancel-ok"]);
+        cores.declare(client, "going", lane, true, true);
+        assert_eq!(cores.read(client), Vec::<String>::new());
+        cores.are_syncs_run = true;
+        cores.settle();
+        assert_eq!(cores.read(client), ["queue.declare-ok 0"]);
+        cores.call(client, ConfirmSelect { nowait: false });
+        cores.send(client, &publish("going", b"message", true, false));
+        cores.consume(client, "going", "tag", true);
+        assert_eq!(
+            cores.read(client),
+            [
+                "confirm.select-ok",
+                "basic.ack 1",
+                "basic.consume-ok",
+                "basic.deliver 1 message"
+            ],
+            "the queue is on core {lane}"
+        );
+    }
+}
+
+#[test]
+fn a_passive_declare_of_a_queue_that_is_being_deleted_names_it_in_its_refusal() {
+    let mut cores = Cores::new(1);
+    let client = cores.connect(0);
+    cores.declare(client, "going", 0, true, true);
+    cores.consume(client, "going", "tag", true);
+    cores.are_syncs_run = false;
+    cores.call(client, cancel("tag"));
+    cores.read(client);
+    let arguments = FieldTable::default();
+    cores.call(
+        client,
+        QueueDeclare {
+            queue: b"going",
+            passive: true,
+            durable: false,
+            exclusive: false,
+            auto_delete: false,
+            nowait: false,
+            arguments: arguments.as_ref(),
+        },
+    );
+    cores.are_syncs_run = true;
+    cores.settle();
+    assert_eq!(
+        cores.read(client),
+        ["channel.close NOT_FOUND - no queue 'going' in vhost '/'"]
+    );
+}
+
+#[test]
+fn a_channels_prefetch_holds_over_queues_of_both_cores() {
+    let mut cores = Cores::new(2);
+    let (publisher, consumer) = (cores.connect(0), cores.connect(0));
+    for (queue, lane) in [("near", 0), ("far", 1)] {
+        cores.declare(publisher, queue, lane, false, false);
+        for number in 0..20 {
+            cores.send(
+                publisher,
+                &publish(queue, format!("{queue}{number}").as_bytes(), false, false),
+            );
+        }
+    }
+    cores.call(consumer, qos(3, true));
+    cores.consume(consumer, "far", "far", false);
+    cores.consume(consumer, "near", "near", false);
+    let delivered = |seen: Vec<String>| seen.iter().filter(|s| s.starts_with("basic.deliver")).count();
+    assert_eq!(delivered(cores.read(consumer)), 3);
+    let mut taken = 3;
+    for tag in 1..=40 {
+        cores.call(consumer, ack(tag));
+        let seen = cores.read(consumer);
+        assert!(
+            seen.iter().all(|s| !s.contains("again")),
+            "no delivery was seen before: {seen:?}"
+        );
+        taken += delivered(seen);
+        assert!(taken as u64 <= tag + 3, "at most three are unacked");
+    }
+    assert_eq!(taken, 40, "all were delivered in the end");
+}
+
+#[test]
+fn connections_that_wait_do_not_keep_receive_buffers_from_others() {
+    let mut cores = Cores::with_settings(1, |settings| settings.message_memory_max = 1 << 20);
+    let consumer = cores.connect(0);
+    cores.declare(consumer, "queue", 0, false, false);
+    let publishers: Vec<ConnectionId> = (0..8).map(|_| cores.connect(0)).collect();
+    let body = vec![b'.'; 100_000];
+    for _ in 0..10 {
+        cores.send(publishers[0], &publish("queue", &body, false, false));
+    }
+    cores.pass_time(100);
+    for &publisher in &publishers {
+        cores.send(publisher, &publish("queue", b"waits", false, false));
+    }
+    assert_eq!(cores.read(publishers[1]), ["connection.blocked"]);
+    cores.consume(consumer, "queue", "tag", true);
+    cores.pass_time(100);
+    assert_eq!(cores.read(publishers[1]), ["connection.unblocked"]);
+    let seen = cores.read(consumer);
+    assert_eq!(
+        seen.iter().filter(|sentence| sentence.ends_with("waits")).count(),
+        8,
+        "every publisher went on"
+    );
+}
+
+#[test]
+fn memory_that_queues_hold_for_messages_to_come_raises_no_alarm() {
+    let mut cores = Cores::with_settings(1, |settings| settings.message_memory_max = 2 << 20);
+    let client = cores.connect(0);
+    let body = vec![b'.'; 10_000];
+    for number in 0..20 {
+        let queue = format!("queue{number}");
+        cores.declare(client, &queue, 0, false, false);
+        for _ in 0..50 {
+            cores.send(client, &publish(&queue, &body, false, false));
+        }
+        cores.call(
+            client,
+            QueuePurge {
+                queue: queue.as_bytes(),
+                nowait: false,
+            },
+        );
+    }
+    cores.pass_time(100);
+    cores.read(client);
+    cores.send(client, &publish("queue0", b"more", false, false));
+    cores.consume(client, "queue0", "tag", true);
+    assert_eq!(cores.read(client), ["basic.consume-ok", "basic.deliver 1 more"]);
+}
+
+#[test]
+fn an_announced_body_counts_as_memory_before_it_comes() {
+    let mut cores = Cores::with_settings(1, |settings| settings.message_memory_max = 1 << 20);
+    let (large, other) = (cores.connect(0), cores.connect(0));
+    cores.declare(large, "queue", 0, false, false);
+    let body = vec![b'.'; 900_000];
+    let bytes = publish("queue", &body, false, false);
+    let (begin, rest) = bytes.split_at(bytes.len() - 769_000);
+    // Whole frames only: method, header and the first body frame.
+    let first_frames = bytes.len() - rest.len();
+    let mut at = 0;
+    while let Some((_, used)) = decode_frame(&begin[at..], FRAME_MAX).expect("frames are well formed") {
+        at += used;
+    }
+    assert!(at > 0 && at <= first_frames);
+    cores.send(large, &bytes[..at]);
+    cores.send(other, &publish("queue", b"waits", false, false));
+    assert_eq!(cores.read(other), ["connection.blocked"]);
+    for piece in split_frames(&bytes[at..]) {
+        cores.send(large, piece);
+    }
+    cores.consume(large, "queue", "tag", true);
+    cores.pass_time(100);
+    assert_eq!(cores.read(other), ["connection.unblocked"]);
+}
+
+fn split_frames(bytes: &[u8]) -> Vec<&[u8]> {
+    let (mut at, mut frames) = (0, Vec::new());
+    while let Some((_, used)) = decode_frame(&bytes[at..], FRAME_MAX).expect("frames are well formed") {
+        frames.push(&bytes[at..at + used]);
+        at += used;
+    }
+    frames
+}
+
+#[test]
+fn replies_that_a_client_does_not_read_are_bounded() {
+    let mut cores = Cores::with_settings(1, |settings| settings.output_bytes_max = 64 * 1024);
+    let client = cores.connect(0);
+    cores.are_sockets_written = false;
+    let body = vec![b'.'; 10_000];
+    let unroutable = publish("nobody", &body, false, true);
+    cores.send(client, &unroutable.repeat(20));
+    let waiting = cores.output_of(client);
+    assert!(
+        waiting < 20 * 10_000 + 10_000,
+        "one receive buffer's worth: {waiting}"
+    );
+    assert!(cores.is_waiting(client), "nothing more is read");
+    cores.are_sockets_written = true;
+    cores.write(0, client.slot);
+    cores.settle();
+    assert!(!cores.is_waiting(client));
+    cores.send(client, &unroutable);
+    assert_eq!(cores.read(client).len(), 21, "every message came back");
+}
+
+#[test]
+fn a_hand_off_to_another_core_waits_for_that_lanes_credit() {
+    let mut cores = Cores::with_settings(2, |settings| settings.ring_credit_bytes = 10_000);
+    let (publisher, consumer) = (cores.connect(1), cores.connect(0));
+    cores.declare(publisher, "queue", 1, false, false);
+    cores.consume(consumer, "queue", "tag", true);
+    cores.read(consumer);
+    // Core 0 is busy: only core 1 ticks.
+    let body = vec![b'.'; 1_000];
+    for _ in 0..5 {
+        cores.post(publisher, &publish("queue", &body, false, false).repeat(20));
+        while cores.tick(1) {}
+    }
+    let under_way = cores.shards[1].mailbox().unaccepted_bytes(ShardId(0));
+    assert!(
+        under_way < 10_000 + 20 * 1_100,
+        "credit and a run at most: {under_way}"
+    );
+    cores.settle();
+    assert_eq!(cores.read(consumer).len(), 100);
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_connections_that_wait() {
+    let mut cores = Cores::with_settings(1, |settings| settings.message_memory_max = 1 << 20);
+    let client = cores.connect(0);
+    cores.declare(client, "queue", 0, false, false);
+    cores.send(
+        client,
+        &publish("queue", &vec![b'.'; 120_000], false, false).repeat(2),
+    );
+    for _ in 0..7 {
+        cores.send(client, &publish("queue", &vec![b'.'; 120_000], false, false));
+    }
+    cores.pass_time(100);
+    cores.send(client, &publish("queue", b"waits", false, false));
+    cores.read(client);
+    cores.events[0].push(Event::Drain);
+    cores.settle();
+    assert_eq!(
+        cores.read(client),
+        ["connection.close CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'"]
+    );
+    cores.call_on(client, 0, ConnectionCloseOk {});
+    assert!(cores.shards[0].is_drained());
+}

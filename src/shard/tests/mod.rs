@@ -1,0 +1,335 @@
+//! Cores by hand: shards without sockets, disks in memory, and clients whose bytes are read as sentences.
+
+mod faults;
+
+use super::connections::Peer;
+use super::mailbox::Batch;
+use super::recover::{OpenedLog, RecoveryOptions, deal};
+use super::settings::Settings;
+use super::{Beginning, Event, Outputs, Shard};
+use crate::auth::Users;
+use crate::config::{Config, Durability};
+use crate::connection::ServerIdentity;
+use crate::model::{ConnectionId, FieldTable, Moment, ShardId};
+use crate::protocol::content::encode_content;
+use crate::protocol::frame::{FrameKind, decode_frame};
+use crate::protocol::method::*;
+use crate::runtime::BufferPool;
+use crate::runtime::disk::MemoryDisk;
+use crate::storage::{Log, LogOptions, SyncRequest};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr};
+
+const FRAME_MAX: u32 = 131_072;
+
+/// Cores that are ticked by hand, and what their clients have been sent.
+struct Cores {
+    shards: Vec<Shard>,
+    pools: Vec<BufferPool>,
+    events: Vec<Vec<Event>>,
+    lanes: Vec<Vec<VecDeque<Batch>>>,
+    syncs: Vec<Option<SyncRequest>>,
+    /// Whether syncs end; a test that watches what waits for one stops them.
+    are_syncs_run: bool,
+    /// Whether sockets take output.
+    are_sockets_written: bool,
+    written: BTreeMap<ConnectionId, Vec<u8>>,
+    now: Moment,
+}
+
+impl Cores {
+    fn new(count: u16) -> Self {
+        Self::with_settings(count, |_| ())
+    }
+
+    fn with_settings(count: u16, change: impl Fn(&mut Settings)) -> Self {
+        let logs = (0..count).map(|shard| {
+            let options = LogOptions {
+                segment_bytes: 1 << 20,
+                ..LogOptions::default()
+            };
+            let (log, found) =
+                Log::open(Box::new(MemoryDisk::new()), ShardId(shard), options).expect("an empty disk opens");
+            OpenedLog { log, found }
+        });
+        let options = RecoveryOptions {
+            shards: count,
+            was_clean: true,
+            least_queue: 1,
+        };
+        let dealt = deal(logs.collect(), options).expect("empty logs are dealt");
+        let mut settings = Settings::new(&Config::default(), count);
+        settings.durability = Durability::Fsync;
+        settings.tuning.heartbeat_seconds = 0;
+        change(&mut settings);
+        let shards = dealt.into_iter().enumerate().map(|(index, dealt)| {
+            Shard::new(Beginning {
+                id: ShardId(index as u16),
+                shards: count,
+                settings: settings.clone(),
+                identity: ServerIdentity::new("test", "fsync", index as u16, "PLAIN"),
+                users: Users::default(),
+                control: dealt.control,
+                topology: dealt.topology,
+                queues: dealt.queues,
+                log: dealt.log,
+                seed: index as u64,
+            })
+        });
+        let lanes = || (0..count).map(|_| VecDeque::new()).collect();
+        Self {
+            shards: shards.collect(),
+            pools: (0..count).map(|_| BufferPool::new(256 * 1024, 4)).collect(),
+            events: (0..count).map(|_| Vec::new()).collect(),
+            lanes: (0..count).map(|_| lanes()).collect(),
+            syncs: (0..count).map(|_| None).collect(),
+            are_syncs_run: true,
+            are_sockets_written: true,
+            written: BTreeMap::new(),
+            now: Moment(1),
+        }
+    }
+
+    /// A client on `core` with channel 1 open.
+    fn connect(&mut self, core: usize) -> ConnectionId {
+        let peer = Peer {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000)),
+            local: SocketAddr::from((Ipv4Addr::LOCALHOST, 5672)),
+        };
+        let client = self.shards[core].connect(peer, self.now);
+        self.send(client, b"AMQP\0\0\x09\x01");
+        let capabilities = FieldTable::builder()
+            .boolean("connection.blocked", true)
+            .boolean("consumer_cancel_notify", true)
+            .build();
+        let properties = FieldTable::builder().table("capabilities", &capabilities).build();
+        let start_ok = ConnectionStartOk {
+            client_properties: properties.as_ref(),
+            mechanism: b"PLAIN",
+            response: b"\0guest\0guest",
+            locale: b"en_US",
+        };
+        self.call_on(client, 0, start_ok);
+        let tune_ok = ConnectionTuneOk {
+            channel_max: 2047,
+            frame_max: FRAME_MAX,
+            heartbeat: 0,
+        };
+        self.call_on(client, 0, tune_ok);
+        let open = ConnectionOpen {
+            virtual_host: b"/",
+            capabilities: b"",
+            insist: false,
+        };
+        self.call_on(client, 0, open);
+        self.call(client, ChannelOpen { out_of_band: b"" });
+        assert_eq!(self.read(client).last().expect("an answer"), "channel.open-ok");
+        client
+    }
+
+    fn call<'m>(&mut self, client: ConnectionId, method: impl Into<Method<'m>>) {
+        self.call_on(client, 1, method);
+    }
+
+    fn call_on<'m>(&mut self, client: ConnectionId, channel: u16, method: impl Into<Method<'m>>) {
+        let mut bytes = Vec::new();
+        method.into().encode(channel, &mut bytes);
+        self.send(client, &bytes);
+    }
+
+    fn declare(&mut self, client: ConnectionId, queue: &str, lane: i32, durable: bool, auto_delete: bool) {
+        let arguments = FieldTable::builder().int("x-lane", lane).build();
+        self.call(
+            client,
+            QueueDeclare {
+                queue: queue.as_bytes(),
+                passive: false,
+                durable,
+                exclusive: false,
+                auto_delete,
+                nowait: false,
+                arguments: arguments.as_ref(),
+            },
+        );
+    }
+
+    fn consume(&mut self, client: ConnectionId, queue: &str, tag: &str, no_ack: bool) {
+        let arguments = FieldTable::default();
+        self.call(
+            client,
+            BasicConsume {
+                queue: queue.as_bytes(),
+                consumer_tag: tag.as_bytes(),
+                no_local: false,
+                no_ack,
+                exclusive: false,
+                nowait: false,
+                arguments: arguments.as_ref(),
+            },
+        );
+    }
+
+    /// Bytes from a client, and all that follows from them.
+    fn send(&mut self, client: ConnectionId, bytes: &[u8]) {
+        self.post(client, bytes);
+        self.settle();
+    }
+
+    /// Bytes from a client that nobody has looked at yet.
+    fn post(&mut self, client: ConnectionId, bytes: &[u8]) {
+        let core = usize::from(client.shard.0);
+        self.pools[core].collect_returned();
+        let buffer = self.pools[core].holding(bytes).expect("a receive buffer is free");
+        self.events[core].push(Event::Received {
+            slot: (client.slot, client.generation),
+            buffer,
+        });
+    }
+
+    /// Ticks until no core has anything to do.
+    fn settle(&mut self) {
+        while (0..self.shards.len()).any(|core| self.tick(core)) {}
+    }
+
+    /// The coarse timer, everywhere.
+    fn pass_time(&mut self, milliseconds: u64) {
+        self.now = Moment(self.now.0 + milliseconds * 1_000_000);
+        self.events
+            .iter_mut()
+            .for_each(|events| events.push(Event::Timer));
+        self.settle();
+    }
+
+    /// A tick of `core`, if it has something to do.
+    fn tick(&mut self, core: usize) -> bool {
+        self.gather(core);
+        if self.events[core].is_empty() && !self.shards[core].has_work() {
+            return false;
+        }
+        let mut outputs = Outputs::default();
+        self.shards[core]
+            .tick(&mut self.events[core], self.now, &mut outputs)
+            .expect("the disk takes all");
+        self.shards[core].check_invariants();
+        for (to, batch) in outputs.batches {
+            self.lanes[core][usize::from(to.0)].push_back(batch);
+        }
+        for slot in outputs.writes {
+            self.write(core, slot);
+        }
+        for slot in outputs.reads {
+            if let Some(connection) = self.shards[core].connections().get_mut(slot) {
+                let input = connection.input.take().expect("it was read");
+                assert!(input.rest().is_empty(), "tests send whole frames");
+            }
+        }
+        if let Some(request) = outputs.prepare {
+            self.events[core].push(Event::Prepared(request.run()));
+        }
+        self.syncs[core] = self.syncs[core].take().or(outputs.sync);
+        true
+    }
+
+    fn gather(&mut self, core: usize) {
+        for from in 0..self.shards.len() {
+            while let Some(batch) = self.lanes[from][core].pop_front() {
+                let from = ShardId(from as u16);
+                self.events[core].push(Event::Mail { from, batch });
+            }
+        }
+        if self.are_syncs_run
+            && let Some(request) = self.syncs[core].take()
+        {
+            let result = request.run();
+            self.events[core].push(Event::Synced(request, result));
+        }
+    }
+
+    fn write(&mut self, core: usize, slot: u32) {
+        let Some(connection) = self.shards[core].connections().get_mut(slot) else {
+            return;
+        };
+        if !self.are_sockets_written {
+            return;
+        }
+        let written = self.written.entry(connection.id).or_default();
+        while let Some(slice) = connection.outbound.first_slice() {
+            written.extend_from_slice(slice);
+            let count = slice.len();
+            connection.outbound.consume(count);
+        }
+        self.shards[core].relieve(slot);
+    }
+
+    /// What a client was sent since it last read, a sentence a method; deliveries with tag and the body's beginning.
+    fn read(&mut self, client: ConnectionId) -> Vec<String> {
+        let bytes = self.written.remove(&client).unwrap_or_default();
+        let (mut at, mut seen) = (0, Vec::new());
+        while let Some((frame, used)) = decode_frame(&bytes[at..], FRAME_MAX).expect("frames are well formed")
+        {
+            at += used;
+            match frame.kind {
+                FrameKind::Method => seen.push(sentence(&Method::decode(frame.payload).expect("a method"))),
+                FrameKind::Body => {
+                    let begin = &frame.payload[..frame.payload.len().min(8)];
+                    let last = seen.last_mut().expect("a body follows its method");
+                    *last = format!("{last} {}", String::from_utf8_lossy(begin));
+                }
+                _ => {}
+            }
+        }
+        seen
+    }
+
+    /// Whether the broker does not read from a client.
+    fn is_waiting(&mut self, client: ConnectionId) -> bool {
+        let shard = &mut self.shards[usize::from(client.shard.0)];
+        shard
+            .connections()
+            .find(client)
+            .expect("it is connected")
+            .hold
+            .is_some()
+    }
+
+    /// Bytes that wait for a client's socket.
+    fn output_of(&mut self, client: ConnectionId) -> usize {
+        let shard = &mut self.shards[usize::from(client.shard.0)];
+        shard
+            .connections()
+            .find(client)
+            .expect("it is connected")
+            .outbound
+            .len()
+    }
+}
+
+fn sentence(method: &Method<'_>) -> String {
+    let name = method.name();
+    match method {
+        Method::BasicDeliver(deliver) => {
+            let again = if deliver.redelivered { " again" } else { "" };
+            format!("{name} {}{again}", deliver.delivery_tag)
+        }
+        Method::BasicAck(ack) => format!("{name} {}", ack.delivery_tag),
+        Method::QueueDeclareOk(ok) => format!("{name} {}", ok.message_count),
+        Method::ChannelClose(close) => format!("{name} {}", String::from_utf8_lossy(close.reply_text)),
+        Method::ConnectionClose(close) => format!("{name} {}", String::from_utf8_lossy(close.reply_text)),
+        _ => name.to_owned(),
+    }
+}
+
+/// A publish on channel 1.
+fn publish(queue: &str, body: &[u8], is_persistent: bool, mandatory: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Method::from(BasicPublish {
+        exchange: b"",
+        routing_key: queue.as_bytes(),
+        mandatory,
+        immediate: false,
+    })
+    .encode(1, &mut bytes);
+    let properties = [0x10, 0, if is_persistent { 2 } else { 1 }];
+    encode_content(1, &properties, &[body], FRAME_MAX, &mut bytes);
+    bytes
+}
