@@ -167,6 +167,11 @@ impl Client {
         sent
     }
 
+    /// Bytes that have come and were not read.
+    pub fn unread_bytes(&self) -> io::Result<u64> {
+        Ok(rustix::io::ioctl_fionread(&self.stream)?)
+    }
+
     /// Waits at most `limit` for the next read.
     pub fn set_patience(&mut self, limit: Duration) -> io::Result<()> {
         self.stream.set_read_timeout(Some(limit))
