@@ -16,10 +16,8 @@ use std::hint::black_box;
 struct Case {
     name: &'static str,
     body_bytes: usize,
-    /// Persistent and confirmed, through the log.
+    /// Persistent and confirmed, through a log in the page cache: its writes are system calls, its syncs are not waited for.
     is_durable: bool,
-    /// The log lies in a file, so that a write is a system call, instead of in memory.
-    is_on_disk: bool,
 }
 
 const CASES: &[Case] = &[
@@ -27,31 +25,21 @@ const CASES: &[Case] = &[
         name: "transient-16",
         body_bytes: 16,
         is_durable: false,
-        is_on_disk: false,
     },
     Case {
         name: "transient-1024",
         body_bytes: 1024,
         is_durable: false,
-        is_on_disk: false,
     },
     Case {
-        name: "durable-16-no-kernel",
+        name: "durable-16",
         body_bytes: 16,
         is_durable: true,
-        is_on_disk: false,
     },
     Case {
-        name: "durable-1024-no-kernel",
+        name: "durable-1024",
         body_bytes: 1024,
         is_durable: true,
-        is_on_disk: false,
-    },
-    Case {
-        name: "durable-1024-page-cache",
-        body_bytes: 1024,
-        is_durable: true,
-        is_on_disk: true,
     },
 ];
 
@@ -77,10 +65,10 @@ impl Case {
     }
 
     fn disk(&self) -> Box<dyn Disk> {
-        if !self.is_on_disk {
+        if !self.is_durable {
             return Box::new(MemoryDisk::new());
         }
-        let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("messages");
+        let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(self.name);
         if path.exists() {
             std::fs::remove_dir_all(&path).expect("the last run's log can be removed");
         }

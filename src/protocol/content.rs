@@ -82,14 +82,20 @@ pub fn encode_content(
 ) {
     let body_size = body_parts.iter().map(|part| part.len()).sum::<usize>();
     encode_content_header(channel, properties, body_size as u64, out);
+    encode_body(channel, body_parts, frame_max, out);
+}
+
+/// Appends a body, given in parts, in frames of at most `frame_max` bytes, none when it is empty. A frame holds bytes of
+/// several parts where they fit. `frame_max` 0 is no limit.
+pub fn encode_body(channel: u16, parts: &[&[u8]], frame_max: u32, out: &mut Vec<u8>) {
     let mut body = BodyFrames {
         channel,
-        body_left: body_size,
+        body_left: parts.iter().map(|part| part.len()).sum(),
         frame_left: 0,
         payload_max: body_payload_max(frame_max),
     };
     out.reserve(body.encoded_length());
-    for part in body_parts {
+    for part in parts {
         body.encode(part, out);
     }
 }
@@ -134,7 +140,7 @@ pub(super) fn content_header_head(
 
 /// Longest payload of a body frame, at least one byte so that a body gets through.
 #[inline]
-pub(super) fn body_payload_max(frame_max: u32) -> usize {
+pub fn body_payload_max(frame_max: u32) -> usize {
     payload_length_max(frame_max).max(1) as usize
 }
 

@@ -224,7 +224,7 @@ pub fn encode_heartbeat(out: &mut Vec<u8>) {
 
 /// The bytes before a payload of `length` bytes.
 #[inline]
-pub(super) fn frame_head(kind: FrameKind, channel: u16, length: u32) -> [u8; FRAME_HEADER_LENGTH] {
+pub fn frame_head(kind: FrameKind, channel: u16, length: u32) -> [u8; FRAME_HEADER_LENGTH] {
     let [c0, c1] = channel.to_be_bytes();
     let [l0, l1, l2, l3] = length.to_be_bytes();
     [kind.number(), c0, c1, l0, l1, l2, l3]

@@ -2,7 +2,7 @@
 //! connection, wherever that is, is in [`owner`](super::owner).
 
 use super::Shard;
-use super::deliver::Dispatch;
+use super::dispatch::Dispatch;
 use super::mailbox::{Batch, ConsumeRequest, Publisher, ShardMessage};
 use super::publish::Run;
 use crate::model::{Content, QueueId, ShardId};

@@ -29,11 +29,13 @@ pub mod control;
 pub mod decide;
 pub mod declare;
 pub mod deliver;
+pub mod dispatch;
 pub mod expire;
 pub mod mail;
 pub mod mailbox;
 pub mod obey;
 pub mod owner;
+pub mod pressure;
 pub mod publish;
 pub mod queues;
 pub mod recover;
@@ -72,11 +74,6 @@ pub enum Event {
         slot: (u32, u32),
         /// The bytes, with what the last read left undecoded in front.
         buffer: ReceiveBuffer,
-    },
-    /// A connection's socket takes output again.
-    Writable {
-        /// Its slot and generation.
-        slot: (u32, u32),
     },
     /// A connection's peer is gone.
     Disconnected {
@@ -294,7 +291,6 @@ impl Shard {
     fn take_event(&mut self, event: Event, now: Moment) -> Result<(), StorageError> {
         match event {
             Event::Received { slot, buffer } => self.receive(slot, buffer),
-            Event::Writable { slot } => self.relieve(slot.0),
             Event::Disconnected { slot, reason } => self.disconnect(slot, &reason),
             Event::Mail { from, batch } => self.take_mail(from, batch),
             Event::Synced(request, result) => self.synced(request, result)?,

@@ -71,7 +71,7 @@ impl Shard {
             Locator::Shared(at) => self.shared.get(at).to_vec(),
             Locator::Log { position, .. } => {
                 let stored = self.log.read(position);
-                super::deliver::in_one_stretch(&stored.content, &stored.parts().collect::<Vec<_>>()).to_vec()
+                super::dispatch::in_one_stretch(&stored.content, &stored.parts().collect::<Vec<_>>()).to_vec()
             }
         };
         if no_ack {
