@@ -14,6 +14,7 @@
 
 mod map;
 mod memory;
+mod once;
 mod real;
 
 pub use map::FileMap;
@@ -106,9 +107,9 @@ pub trait SegmentFile: Send {
 
 /// Makes what was written before the call durable.
 pub trait Syncer: Send + Sync {
-    /// Returns once it is durable.
+    /// Returns once it is durable. Callers on several threads take turns.
     ///
     /// # Errors
-    /// Whatever the system says. What is durable is then unknown, and asking again may wrongly succeed: stop.
+    /// Whatever the system says. What is durable is then unknown: stop. Asking again fails, too, in this process.
     fn sync(&self) -> io::Result<()>;
 }

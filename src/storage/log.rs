@@ -327,14 +327,17 @@ impl Log {
             Some(request.through),
             "one sync is under way"
         );
-        if let Err(error) = result {
-            self.has_failed = true;
-            return Err(StorageError::io("sync", "the log", error));
-        }
+        result.map_err(|error| self.fail("sync", "the log", error))?;
         self.durable = request.through;
         self.marks.become_durable(self.durable);
         self.metrics.syncs += 1;
         Ok(())
+    }
+
+    /// Nothing more may be promised: what the disk holds is unknown.
+    pub(super) fn fail(&mut self, operation: &'static str, file: &str, error: io::Error) -> StorageError {
+        self.has_failed = true;
+        StorageError::io(operation, file, error)
     }
 
     /// The last record appended; 0 before the first.

@@ -90,7 +90,8 @@ enum Work {
 pub struct Prepared(Outcome);
 
 enum Outcome {
-    Zeroed(io::Result<Spare>),
+    /// Without a spare when the disk is full.
+    Zeroed(String, io::Result<Option<Spare>>),
     Recycled(String, io::Result<Option<Spare>>),
 }
 
@@ -99,7 +100,9 @@ impl PrepareRequest {
     pub fn run(self) -> Prepared {
         let disk = &*self.disk;
         Prepared(match self.work {
-            Work::Zero { number, bytes } => Outcome::Zeroed(prepare(disk, number, bytes)),
+            Work::Zero { number, bytes } => {
+                Outcome::Zeroed(preparing_name(number), prepare(disk, number, bytes))
+            }
             Work::Recycle { from, number, file } => {
                 let renamed = rename_to_spare(disk, &from, number, file);
                 Outcome::Recycled(from, renamed.map(Some))
@@ -112,31 +115,44 @@ impl PrepareRequest {
     }
 }
 
-fn prepare(disk: &dyn Disk, number: u32, bytes: u64) -> io::Result<Spare> {
-    let (preparing, name) = (preparing_name(number), spare_name(number));
-    let file = disk.create(&preparing, bytes)?;
-    if let Err(error) = write_zeros(&*file, bytes) {
-        // Best effort: opening the log removes it, too.
-        let _ = disk.remove(&preparing);
-        return Err(error);
+/// A new spare, or `None` when the disk is full.
+fn prepare(disk: &dyn Disk, number: u32, bytes: u64) -> io::Result<Option<Spare>> {
+    let preparing = preparing_name(number);
+    let file = match disk.create(&preparing, bytes) {
+        Err(error) if is_full(&error) => return Ok(None),
+        created => created?,
+    };
+    if !write_zeros(&*file, bytes)? {
+        disk.remove(&preparing)?;
+        return Ok(None);
     }
-    disk.rename(&preparing, &name)?;
-    disk.sync_directory()?;
-    Ok(Spare { name, file })
+    rename_to_spare(disk, &preparing, number, file).map(Some)
 }
 
-fn write_zeros(file: &dyn SegmentFile, bytes: u64) -> io::Result<()> {
+/// Whether the disk had room for all of it. Only a write may find it full: after a failed sync nobody knows what the
+/// disk holds, and the directory's own sync may have lost a name of the log's.
+fn write_zeros(file: &dyn SegmentFile, bytes: u64) -> io::Result<bool> {
     let syncer = file.syncer();
     let mut byte = 0;
     while byte < bytes {
         let count = (bytes - byte).min(ZEROS.len() as u64);
-        file.write_at(byte, &ZEROS[..count as usize])?;
+        match file.write_at(byte, &ZEROS[..count as usize]) {
+            Err(error) if is_full(&error) => return Ok(false),
+            written => written?,
+        }
         byte += count;
         if byte.is_multiple_of(ZERO_BYTES_A_SYNC) || byte == bytes {
             syncer.sync()?;
         }
     }
-    Ok(())
+    Ok(true)
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 fn rename_to_spare(
@@ -166,26 +182,25 @@ impl Log {
         })
     }
 
-    /// Takes the result of a `PrepareRequest`. A spare that could not be prepared is no error: the next segment begins
-    /// as a sparse file.
+    /// Takes the result of a `PrepareRequest`. A spare for which the disk has no room is no error: the next segment
+    /// begins as a sparse file.
     ///
     /// # Errors
-    /// A segment could not be recycled.
+    /// The system refused anything else. A sync among it may have concerned the log's own names, so the log takes
+    /// nothing more, and the process must stop.
     pub fn prepared(&mut self, prepared: Prepared) -> Result<(), StorageError> {
         self.spares.is_request_out = false;
         match prepared.0 {
-            Outcome::Zeroed(Ok(spare)) => {
-                self.metrics.spares_prepared += 1;
-                self.spares.ready.push(spare);
-            }
-            Outcome::Zeroed(Err(_)) => {
-                self.metrics.spare_failures += 1;
-                self.spares.is_suspended = true;
+            Outcome::Zeroed(name, result) => {
+                let spare = result.map_err(|error| self.fail("prepare", &name, error))?;
+                self.metrics.spares_prepared += u64::from(spare.is_some());
+                self.metrics.spare_failures += u64::from(spare.is_none());
+                self.spares.is_suspended = spare.is_none();
+                self.spares.ready.extend(spare);
             }
             Outcome::Recycled(name, result) => {
-                self.spares
-                    .ready
-                    .extend(result.map_err(|error| StorageError::io("recycle", &name, error))?);
+                let spare = result.map_err(|error| self.fail("recycle", &name, error))?;
+                self.spares.ready.extend(spare);
                 self.spares.is_suspended = false;
                 self.metrics.segments_recycled += 1;
             }

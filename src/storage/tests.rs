@@ -315,6 +315,34 @@ fn a_failed_write_or_sync_ends_the_log() {
 }
 
 #[test]
+fn a_spare_that_fails_for_another_reason_than_a_full_disk_ends_the_log() {
+    let failed_write = Faults {
+        writes_left: Some(0),
+        ..Faults::default()
+    };
+    // The file's own sync succeeds, that of the directory fails.
+    let failed_sync = Faults {
+        syncs_left: Some(1),
+        ..Faults::default()
+    };
+    for faults in [failed_write, failed_sync] {
+        let mut world = World::new();
+        world.publish(1, 15);
+        world.flush();
+        let request = world.log.maintenance_request().unwrap();
+        world.disk.set_faults(faults);
+        let prepared = request.run();
+        world.disk.set_faults(Faults::default());
+        assert!(matches!(
+            world.log.prepared(prepared),
+            Err(StorageError::Io { .. })
+        ));
+        assert!(world.log.sync_request().is_none());
+        assert!(matches!(world.log.flush(), Err(StorageError::Failed)));
+    }
+}
+
+#[test]
 fn a_spare_that_finds_no_room_is_no_error() {
     let mut world = World::new();
     world.disk.set_capacity(u64::from(OPTIONS.segment_bytes) * 3 / 2);

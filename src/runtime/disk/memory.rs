@@ -3,7 +3,9 @@
 //! Written is not durable: each file keeps its durable bytes apart, and which 512-byte sectors differ. A crash keeps,
 //! loses or tears each of these on its own; of the changes to names since the last sync of the directory it keeps
 //! the first few, as a journalling file system does. Handles from before a crash are those of a dead process: they
-//! fail. For the simulator and tests; a lock guards it, since simulated helpers may be real threads.
+//! fail. A failed sync leaves what it should have written in memory alone, no longer to be written, as Linux does:
+//! readers see it, the next life's syncs succeed without it, and a power cut loses it. For the simulator and tests; a
+//! lock guards it, since simulated helpers may be real threads.
 
 use super::{Disk, FileMap, SegmentFile, Syncer};
 use memmap2::{MmapMut, MmapRaw};
@@ -40,6 +42,8 @@ struct State {
     files: BTreeMap<u64, Content>,
     next_file: u64,
     faults: Faults,
+    /// Files whose sync has failed in this life; `None` stands for the names.
+    failed_syncs: BTreeSet<Option<u64>>,
     capacity: Option<u64>,
 }
 
@@ -89,7 +93,7 @@ impl MemoryDisk {
     pub fn crash(&self, seed: u64) -> Self {
         let mut state = self.shared.lock().expect("no holder panics");
         state.lose_power(&mut Random(seed));
-        state.life += 1;
+        state.begin_life();
         Self {
             shared: self.shared.clone(),
             life: state.life,
@@ -99,8 +103,7 @@ impl MemoryDisk {
     /// Kills the process: everything written stays, synced or not. Returns the next life's handle.
     pub fn kill(&self) -> Self {
         let mut state = self.shared.lock().expect("no holder panics");
-        state.life += 1;
-        state.faults = Faults::default();
+        state.begin_life();
         Self {
             shared: self.shared.clone(),
             life: state.life,
@@ -172,6 +175,15 @@ impl State {
         Ok(())
     }
 
+    /// Counts a sync of a file, or of the names, towards its fault; one that failed fails for this life.
+    fn spend_sync(&mut self, file: Option<u64>) -> io::Result<()> {
+        if !self.failed_syncs.contains(&file) && spend(&mut self.faults.syncs_left).is_ok() {
+            return Ok(());
+        }
+        self.failed_syncs.insert(file);
+        Err(fault())
+    }
+
     fn has_room(&self, bytes: u64) -> bool {
         self.capacity
             .is_none_or(|capacity| self.used() + bytes <= capacity)
@@ -184,6 +196,12 @@ impl State {
             .sum()
     }
 
+    fn begin_life(&mut self) {
+        self.life += 1;
+        self.faults = Faults::default();
+        self.failed_syncs.clear();
+    }
+
     fn lose_power(&mut self, random: &mut Random) {
         let kept = random.below(self.name_changes.len() as u64 + 1) as usize;
         for change in self.name_changes.drain(..).take(kept) {
@@ -191,7 +209,6 @@ impl State {
         }
         self.name_changes.clear();
         self.names = self.durable_names.clone();
-        self.faults = Faults::default();
         let named: BTreeSet<u64> = self.names.values().copied().collect();
         self.files.retain(|id, _| named.contains(id));
         for content in self.files.values_mut() {
@@ -374,18 +391,21 @@ impl SegmentFile for MemoryFile {
 impl Syncer for ContentSyncer {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.lock()?;
-        spend(&mut state.faults.syncs_left)?;
+        let spent = state.spend_sync(Some(self.id));
         if let Some(content) = state.files.get_mut(&self.id) {
-            content.sync();
+            match spent {
+                Ok(()) => content.sync(),
+                Err(_) => content.dirty.clear(),
+            }
         }
-        Ok(())
+        spent
     }
 }
 
 impl Syncer for NamesSyncer {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.0.lock()?;
-        spend(&mut state.faults.syncs_left)?;
+        state.spend_sync(None)?;
         state.durable_names = state.names.clone();
         state.name_changes.clear();
         Ok(())
@@ -395,13 +415,17 @@ impl Syncer for NamesSyncer {
 /// Counts a call towards its fault.
 fn spend(left: &mut Option<u64>) -> io::Result<()> {
     match left {
-        Some(0) => Err(io::Error::other("a fault of the simulated disk")),
+        Some(0) => Err(fault()),
         Some(left) => {
             *left -= 1;
             Ok(())
         }
         None => Ok(()),
     }
+}
+
+fn fault() -> io::Error {
+    io::Error::other("a fault of the simulated disk")
 }
 
 /// SplitMix64: which way each sector goes is decided by the crash's seed alone.

@@ -1,5 +1,6 @@
 //! `RealDisk`: a directory of this machine.
 
+use super::once::OnceFailed;
 use super::{Disk, FileMap, SegmentFile, Syncer};
 use memmap2::MmapOptions;
 use rustix::fs::{FlockOperation, fdatasync, flock, fstatvfs, fsync};
@@ -17,6 +18,8 @@ pub struct RealDisk(Arc<Directory>);
 struct Directory {
     path: PathBuf,
     handle: Arc<File>,
+    /// The one syncer of all handles.
+    syncer: Arc<OnceFailed<DirectorySyncer>>,
     /// Held for its flock, which ends with the process.
     _lock: File,
 }
@@ -24,6 +27,8 @@ struct Directory {
 struct RealFile {
     file: Arc<File>,
     size: u64,
+    /// The one syncer of the file, as long as it is open.
+    syncer: Arc<OnceFailed<FileSyncer>>,
 }
 
 struct FileSyncer(Arc<File>);
@@ -38,14 +43,15 @@ impl RealDisk {
         fs::create_dir_all(path)?;
         let path = path.canonicalize()?;
         let lock = lock(&path)?;
-        let handle = File::open(&path)?;
-        fsync(&handle)?;
+        let handle = Arc::new(File::open(&path)?);
+        fsync(&*handle)?;
         if let Some(parent) = path.parent() {
             fsync(File::open(parent)?)?;
         }
         Ok(Self(Arc::new(Directory {
             path,
-            handle: Arc::new(handle),
+            syncer: Arc::new(OnceFailed::new(DirectorySyncer(handle.clone()))),
+            handle,
             _lock: lock,
         })))
     }
@@ -103,10 +109,7 @@ impl Disk for RealDisk {
             .create_new(true)
             .open(self.0.path.join(name))?;
         file.set_len(size)?;
-        Ok(Box::new(RealFile {
-            file: Arc::new(file),
-            size,
-        }))
+        Ok(Box::new(RealFile::new(file, size)))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn SegmentFile>> {
@@ -115,10 +118,7 @@ impl Disk for RealDisk {
             .write(true)
             .open(self.0.path.join(name))?;
         let size = file.metadata()?.len();
-        Ok(Box::new(RealFile {
-            file: Arc::new(file),
-            size,
-        }))
+        Ok(Box::new(RealFile::new(file, size)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -130,12 +130,20 @@ impl Disk for RealDisk {
     }
 
     fn directory_syncer(&self) -> Arc<dyn Syncer> {
-        Arc::new(DirectorySyncer(self.0.handle.clone()))
+        self.0.syncer.clone()
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
         let facts = fstatvfs(&*self.0.handle)?;
         Ok(facts.f_bavail * facts.f_frsize)
+    }
+}
+
+impl RealFile {
+    fn new(file: File, size: u64) -> Self {
+        let file = Arc::new(file);
+        let syncer = Arc::new(OnceFailed::new(FileSyncer(file.clone())));
+        Self { file, size, syncer }
     }
 }
 
@@ -168,7 +176,7 @@ impl SegmentFile for RealFile {
     }
 
     fn syncer(&self) -> Arc<dyn Syncer> {
-        Arc::new(FileSyncer(self.file.clone()))
+        self.syncer.clone()
     }
 }
 
