@@ -163,6 +163,11 @@ fn value_like(known: &Value, text: &str) -> Value {
 
 /// What no single setting can check.
 fn check_together(config: &Config) -> Result<(), ConfigError> {
+    check_receive_buffer(config)?;
+    check_segment(config)
+}
+
+fn check_receive_buffer(config: &Config) -> Result<(), ConfigError> {
     let (buffer, frame) = (
         config.net.receive_buffer_bytes.get(),
         config.limits.frame_max.get(),
@@ -179,6 +184,25 @@ fn check_together(config: &Config) -> Result<(), ConfigError> {
             frame + 16
         ),
         fix: "raise net.receive_buffer_bytes or lower limits.frame_max".to_owned(),
+    })
+}
+
+/// The arguments of a declaration or the properties of a message may fill a frame, and its record lies in one segment.
+fn check_segment(config: &Config) -> Result<(), ConfigError> {
+    let (segment, frame) = (config.log.segment_bytes.get(), config.limits.frame_max.get());
+    if segment / 4 >= frame {
+        return Ok(());
+    }
+    Err(ConfigError {
+        origin: Origin::Together,
+        place: None,
+        key: Some("log.segment_bytes".to_owned()),
+        problem: format!(
+            "a segment of the log must hold four frames: expected at least {} bytes, which is four times \
+             limits.frame_max, found {segment}",
+            u64::from(frame) * 4
+        ),
+        fix: "raise log.segment_bytes or lower limits.frame_max".to_owned(),
     })
 }
 
@@ -347,6 +371,26 @@ mod tests {
     fn a_receive_buffer_that_cannot_hold_a_frame_is_refused() {
         let error = from_arguments(&["limits.frame_max=1 MiB"]).expect_err("the buffer is 256 KiB");
         assert_eq!(error.key.as_deref(), Some("net.receive_buffer_bytes"));
+    }
+
+    #[test]
+    fn a_segment_that_may_be_too_small_for_a_record_is_refused() {
+        let error = from_arguments(&[
+            "limits.frame_max=512 KiB",
+            "net.receive_buffer_bytes=1 MiB",
+            "log.segment_bytes=1 MiB",
+        ])
+        .expect_err("4 frames do not fit");
+        assert_eq!(error.key.as_deref(), Some("log.segment_bytes"));
+        for part in ["2097152", "1048576", "limits.frame_max"] {
+            assert!(error.to_string().contains(part), "`{part}` is not in:\n{error}");
+        }
+        from_arguments(&[
+            "limits.frame_max=256 KiB",
+            "net.receive_buffer_bytes=1 MiB",
+            "log.segment_bytes=1 MiB",
+        ])
+        .expect("4 frames fit");
     }
 
     #[test]
