@@ -159,6 +159,7 @@ fn tell_tail(shard: usize, found: &RecoveredLog) {
 pub fn deal(mut logs: Vec<OpenedLog>, options: RecoveryOptions) -> Result<Vec<Dealt>, StorageError> {
     let topology = read_topology(&logs[0].found, options.shards)?;
     let next_queue = next_queue(&topology, &logs).max(options.least_queue);
+    level_segments(&mut logs);
     move_strays(&mut logs, &topology)?;
     let mut dealt = Vec::new();
     for (index, opened) in logs.into_iter().enumerate().take(usize::from(options.shards)) {
@@ -206,6 +207,14 @@ fn next_queue(topology: &Topology, logs: &[OpenedLog]) -> u64 {
     let declared = topology.queues().map(|queue| queue.id);
     let logged = logs.iter().flat_map(|opened| opened.found.queues.keys().copied());
     declared.chain(logged).map(|id| id.0 + 1).max().unwrap_or(1)
+}
+
+/// Lets every log hold each other's records, as they may have been written with larger segments than are asked for now.
+fn level_segments(logs: &mut [OpenedLog]) {
+    let largest = logs.iter().map(|opened| opened.log.segment_bytes()).max();
+    for opened in logs {
+        opened.log.raise_segment_bytes(largest.unwrap_or(0));
+    }
 }
 
 /// Copies messages to the logs of their queues' owners, where they lie in another.

@@ -24,7 +24,8 @@ use std::sync::Arc;
 /// What a log is opened with.
 #[derive(Clone, Copy, Debug)]
 pub struct LogOptions {
-    /// Size of new segments in bytes: a multiple of 4096 from 64 KiB to 1 GiB.
+    /// Size of new segments in bytes: a multiple of 4096 from 64 KiB to 1 GiB. As long as there is a larger segment,
+    /// new ones are as large: its records may have to be appended again.
     pub segment_bytes: u32,
     /// Segments kept ready to be begun.
     pub spare_segments: usize,
@@ -151,6 +152,7 @@ impl Log {
         spares: Spares,
     ) -> Self {
         options.log_id = scanned.log_id.unwrap_or(options.log_id);
+        options.segment_bytes = options.segment_bytes.max(largest_segment(scanned));
         let last = Lsn(scanned.next_lsn.0 - 1);
         let previous = scanned
             .files
@@ -355,6 +357,23 @@ impl Log {
         self.durable
     }
 
+    /// Size of new segments in bytes.
+    pub fn segment_bytes(&self) -> u32 {
+        self.options.segment_bytes
+    }
+
+    /// Makes new segments at least as large as those of another log, so that its records fit here.
+    ///
+    /// # Panics
+    /// If something was appended since the log was opened.
+    pub fn raise_segment_bytes(&mut self, bytes: u32) {
+        assert!(
+            self.place.active.is_none(),
+            "segments of one life are equally large"
+        );
+        self.options.segment_bytes = self.options.segment_bytes.max(bytes);
+    }
+
     /// The time that messages appended from now on are published at, in milliseconds since 1970.
     pub fn set_published_at(&mut self, unix_milliseconds: u64) {
         self.published_at = unix_milliseconds;
@@ -405,6 +424,13 @@ impl Log {
             "parts of live messages are held"
         );
     }
+}
+
+/// Size of the largest segment there is, as a size that a new one may have.
+fn largest_segment(scanned: &ScannedLog) -> u32 {
+    let sizes = scanned.files.iter().map(|scanned| scanned.file.size());
+    let largest = sizes.max().unwrap_or(0).next_multiple_of(4096);
+    largest.min(u64::from(SEGMENT_BYTES_MAX)) as u32
 }
 
 fn check_segment_size(bytes: u32) -> Result<(), StorageError> {

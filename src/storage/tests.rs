@@ -7,7 +7,7 @@ mod world;
 
 use super::*;
 use crate::model::{QueueId, QueueSequence, ShardId, VshardId};
-use crate::runtime::disk::{Disk, Faults, RealDisk};
+use crate::runtime::disk::{Disk, Faults, MemoryDisk, RealDisk};
 use proptest::prelude::*;
 use world::*;
 
@@ -340,6 +340,28 @@ fn a_spare_that_fails_for_another_reason_than_a_full_disk_ends_the_log() {
         assert!(world.log.sync_request().is_none());
         assert!(matches!(world.log.flush(), Err(StorageError::Failed)));
     }
+}
+
+#[test]
+fn smaller_segments_still_hold_the_records_that_are_there() {
+    let options = LogOptions {
+        segment_bytes: 1 << 20,
+        ..OPTIONS
+    };
+    let disk = MemoryDisk::new();
+    let content = crate::model::Content {
+        properties: &[0; 100_000],
+        ..content_of(b"body")
+    };
+    let entry = |sequence| EntryHeader::new(QueueId(1), VshardId(1), QueueSequence(sequence));
+    let (mut log, _) = Log::open(disk.share(), ShardId(3), options).unwrap();
+    log.append_message(&[entry(1)], content);
+    log.flush().unwrap();
+    let disk = disk.kill();
+    let (mut log, _) = Log::open(disk.share(), ShardId(3), OPTIONS).unwrap();
+    let moved = log.append_message(&[entry(2)], content);
+    log.flush().unwrap();
+    assert_eq!(log.read(moved.position).content, content);
 }
 
 #[test]
