@@ -299,13 +299,9 @@ fn copy_message(
     )
 }
 
-/// Syncs a log on this thread: nobody is served yet.
+/// Syncs a log on this thread: nobody is served yet, or any more.
 pub(super) fn sync_here(log: &mut Log) -> Result<(), StorageError> {
-    if let Some(request) = log.sync_request() {
-        let result = request.run();
-        log.synced(request, result)?;
-    }
-    Ok(())
+    log.sync_here()
 }
 
 /// The queues of core `id`, with what its log holds of them. Messages of queues that are not declared any more are let go.

@@ -71,6 +71,7 @@ pub struct Log {
     pub(super) released: Vec<SegmentId>,
     sync_under_way: Option<Lsn>,
     is_directory_dirty: bool,
+    is_directory_syncing: bool,
     has_failed: bool,
 }
 
@@ -191,6 +192,7 @@ impl Log {
             released: Vec::new(),
             sync_under_way: None,
             is_directory_dirty: false,
+            is_directory_syncing: false,
             has_failed: false,
         }
     }
@@ -307,9 +309,11 @@ impl Log {
         let mut syncers = Vec::with_capacity(2);
         for (_, segment) in self.segments.iter_mut().filter(|(_, segment)| segment.is_dirty) {
             segment.is_dirty = false;
+            segment.is_syncing = true;
             syncers.extend(segment.file.as_ref().map(|open| open.file.syncer()));
         }
         if std::mem::take(&mut self.is_directory_dirty) {
+            self.is_directory_syncing = true;
             syncers.push(self.disk.directory_syncer());
         }
         self.sync_under_way = Some(self.flushed);
@@ -330,10 +334,43 @@ impl Log {
             "one sync is under way"
         );
         result.map_err(|error| self.fail("sync", "the log", error))?;
-        self.durable = request.through;
+        self.become_durable(request.through);
+        Ok(())
+    }
+
+    /// Syncs all that was written, here and now: also what a sync under way is to make durable, whose end may come
+    /// later or never. When it returns, `durable_lsn` is `flushed_lsn`.
+    ///
+    /// # Errors
+    /// This sync or the one under way failed, or the log did before: the process must stop.
+    pub fn sync_here(&mut self) -> Result<(), StorageError> {
+        if self.has_failed {
+            return Err(StorageError::Failed);
+        }
+        if self.flushed == self.durable {
+            return Ok(());
+        }
+        let under_way = self.sync_under_way.take();
+        self.segments
+            .iter_mut()
+            .for_each(|(_, segment)| segment.is_dirty |= segment.is_syncing);
+        self.is_directory_dirty |= self.is_directory_syncing;
+        let request = self.sync_request().expect("something is written and not durable");
+        self.sync_under_way = under_way;
+        let result = request.run();
+        result.map_err(|error| self.fail("sync", "the log", error))?;
+        self.become_durable(request.through);
+        Ok(())
+    }
+
+    fn become_durable(&mut self, through: Lsn) {
+        for (_, segment) in self.segments.iter_mut() {
+            segment.is_syncing = false;
+        }
+        self.is_directory_syncing = false;
+        self.durable = self.durable.max(through);
         self.marks.become_durable(self.durable);
         self.metrics.syncs += 1;
-        Ok(())
     }
 
     /// Nothing more may be promised: what the disk holds is unknown.

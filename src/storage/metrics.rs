@@ -21,7 +21,7 @@ pub struct LogMetrics {
     pub sparse_rolls: u64,
     /// Spares prepared with zeros.
     pub spares_prepared: u64,
-    /// Spares that could not be prepared, for lack of room perhaps.
+    /// Spares for which the disk had no room.
     pub spare_failures: u64,
     /// Segments recycled or removed since nothing in them was live.
     pub segments_recycled: u64,

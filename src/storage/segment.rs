@@ -201,6 +201,8 @@ pub(super) struct Segment {
     pub has_topology: bool,
     /// Whether it was written since the last sync was asked for.
     pub is_dirty: bool,
+    /// Whether the sync under way is to make it durable.
+    pub is_syncing: bool,
 }
 
 /// A segment's file and its map.

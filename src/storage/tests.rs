@@ -343,6 +343,41 @@ fn a_spare_that_fails_for_another_reason_than_a_full_disk_ends_the_log() {
 }
 
 #[test]
+fn a_sync_here_covers_what_a_sync_under_way_was_to_make_durable() {
+    let mut world = World::new();
+    world.publish(1, 1);
+    world.flush();
+    world.begin_sync();
+    world.log.sync_here().unwrap();
+    assert_eq!(world.log.durable_lsn(), world.log.flushed_lsn());
+    world.publish(1, 2);
+    world.flush();
+    world.log.sync_here().unwrap();
+    let durable = world.log.durable_lsn();
+    assert_eq!(durable, world.log.flushed_lsn());
+    world.end_sync();
+    assert_eq!(world.log.durable_lsn(), durable);
+    world.cut_power(1);
+    assert_eq!(world.held.len(), 2);
+}
+
+#[test]
+fn a_sync_here_fails_when_the_sync_under_way_has_failed() {
+    let mut world = World::new();
+    world.publish(1, 1);
+    world.flush();
+    world.disk.set_faults(Faults {
+        syncs_left: Some(0),
+        ..Faults::default()
+    });
+    let request = world.log.sync_request().unwrap();
+    assert!(request.run().is_err());
+    world.disk.set_faults(Faults::default());
+    assert!(matches!(world.log.sync_here(), Err(StorageError::Io { .. })));
+    assert!(matches!(world.log.sync_here(), Err(StorageError::Failed)));
+}
+
+#[test]
 fn smaller_segments_still_hold_the_records_that_are_there() {
     let options = LogOptions {
         segment_bytes: 1 << 20,
