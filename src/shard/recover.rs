@@ -9,7 +9,7 @@
 //! All logs are opened at once, a thread each. Messages lie in the log of the core that owned their queue; when the
 //! broker starts with fewer cores, or a queue has another owner than before, they are copied to the owner's log and
 //! synced there before the old log is told that they are gone. A crash in between leaves both copies, which are one
-//! message again by queue and sequence.
+//! message again by queue and sequence. The log of a core that this run does not have stays, with nothing live in it.
 
 use super::control::Control;
 use super::queues::{QueueSlot, Queues};
@@ -62,6 +62,8 @@ pub struct RecoveryOptions {
 
 /// Name of the file that says that the last run stopped in order.
 const CLEAN_STOP: &str = "clean";
+/// Bytes that are copied to another log between two syncs, so that a long queue needs no more memory than that.
+const COPIED_BYTES_A_SYNC: usize = 64 << 20;
 
 /// Opens the logs of `config`'s data directory for `shards` cores and deals out what they hold.
 ///
@@ -115,7 +117,7 @@ fn take_clean_stop(root: &RealDisk) -> Result<bool, StorageError> {
 fn existing_shards(root: &RealDisk) -> Result<u16, StorageError> {
     let names = root.list()?;
     let has_log = |shard: &u16| names.contains(&shard_directory_name(ShardId(*shard)));
-    Ok((0..u16::MAX).take_while(has_log).count() as u16)
+    Ok((0..u16::MAX).rev().find(has_log).map_or(0, |highest| highest + 1))
 }
 
 fn open_logs(directory: &Path, count: u16, options: LogOptions) -> Result<Vec<OpenedLog>, StorageError> {
@@ -160,7 +162,7 @@ pub fn deal(mut logs: Vec<OpenedLog>, options: RecoveryOptions) -> Result<Vec<De
     let topology = read_topology(&logs[0].found, options.shards)?;
     let next_queue = next_queue(&topology, &logs).max(options.least_queue);
     level_segments(&mut logs);
-    move_strays(&mut logs, &topology)?;
+    move_strays(&mut logs, &topology, COPIED_BYTES_A_SYNC)?;
     let mut dealt = Vec::new();
     for (index, opened) in logs.into_iter().enumerate().take(usize::from(options.shards)) {
         let id = ShardId(index as u16);
@@ -217,8 +219,9 @@ fn level_segments(logs: &mut [OpenedLog]) {
     }
 }
 
-/// Copies messages to the logs of their queues' owners, where they lie in another.
-fn move_strays(logs: &mut [OpenedLog], topology: &Topology) -> Result<(), StorageError> {
+/// Copies messages to the logs of their queues' owners, where they lie in another, and syncs about every `bytes_a_sync`
+/// bytes.
+fn move_strays(logs: &mut [OpenedLog], topology: &Topology, bytes_a_sync: usize) -> Result<(), StorageError> {
     for from in 0..logs.len() {
         let strays: Vec<(QueueId, ShardId)> = logs[from]
             .found
@@ -229,74 +232,98 @@ fn move_strays(logs: &mut [OpenedLog], topology: &Topology) -> Result<(), Storag
             .collect();
         for (id, owner) in strays {
             let queue = logs[from].found.queues.remove(&id).expect("just listed");
-            move_queue(logs, from, usize::from(owner.0), id, queue)?;
+            let to = usize::from(owner.0);
+            let [source, target] = logs.get_disjoint_mut([from, to]).expect("two cores' logs");
+            copy_queue(&source.log, target, id, &queue, bytes_a_sync)?;
+            settle_moved(&mut source.log, id, &queue)?;
         }
     }
     Ok(())
 }
 
-fn move_queue(
-    logs: &mut [OpenedLog],
-    from: usize,
-    to: usize,
+/// Copies what the owner's log does not have yet; all of it is durable when this returns.
+fn copy_queue(
+    source: &Log,
+    target: &mut OpenedLog,
     id: QueueId,
-    queue: RecoveredQueue,
+    queue: &RecoveredQueue,
+    bytes_a_sync: usize,
 ) -> Result<(), StorageError> {
-    let [source, target] = logs.get_disjoint_mut([from, to]).expect("two cores' logs");
     let home = target.found.queues.entry(id).or_default();
     home.vshard = queue.vshard;
     home.next_sequence = home.next_sequence.max(queue.next_sequence);
     for (&sequence, message) in &queue.live {
         if let Entry::Vacant(vacant) = home.live.entry(sequence) {
-            let appended = copy_message(source, &mut target.log, id, sequence, &queue, message);
+            let appended = copy_message(source, &mut target.log, id, sequence, queue, message);
             vacant.insert(RecoveredMessage {
                 position: appended.position,
                 length: appended.length,
                 ..*message
             });
+            if target.log.unwritten_bytes() >= bytes_a_sync {
+                save(&mut target.log)?;
+            }
         }
     }
-    target.log.flush()?;
-    sync_here(&mut target.log)?;
-    let ranges: Vec<(QueueSequence, QueueSequence)> =
-        queue.live.keys().map(|&sequence| (sequence, sequence)).collect();
-    source
-        .log
-        .append_settle(id, queue.vshard, SettleKind::Dropped, &ranges);
+    save(&mut target.log)
+}
+
+/// Tells the log that a queue's messages have left it.
+fn settle_moved(source: &mut Log, id: QueueId, queue: &RecoveredQueue) -> Result<(), StorageError> {
+    let ranges = ranges(queue.live.keys().copied());
+    source.append_settle(id, queue.vshard, SettleKind::Dropped, &ranges);
     queue
         .live
         .values()
-        .for_each(|message| source.log.release(message.position));
-    source.log.flush()?;
-    sync_here(&mut source.log)
+        .for_each(|message| source.release(message.position));
+    save(source)
+}
+
+/// Ascending sequences as ranges, first and last included.
+fn ranges(sequences: impl Iterator<Item = QueueSequence>) -> Vec<(QueueSequence, QueueSequence)> {
+    let mut ranges: Vec<(QueueSequence, QueueSequence)> = Vec::new();
+    for sequence in sequences {
+        match ranges.last_mut() {
+            Some(last) if last.1.0 + 1 == sequence.0 => last.1 = sequence,
+            _ => ranges.push((sequence, sequence)),
+        }
+    }
+    ranges
 }
 
 fn copy_message(
-    source: &OpenedLog,
+    source: &Log,
     target: &mut Log,
     id: QueueId,
     sequence: QueueSequence,
     queue: &RecoveredQueue,
     message: &RecoveredMessage,
 ) -> Appended {
-    let stored = source.log.read(message.position);
+    let stored = source.read(message.position);
     let body: Vec<u8> = std::iter::once(stored.content.body)
         .chain(stored.parts())
         .flatten()
         .copied()
         .collect();
-    let header = EntryHeader {
+    let content = Content {
+        body: &body,
+        ..stored.content
+    };
+    let entry = EntryHeader {
         delivery_count: message.delivery_count,
         redelivered: message.redelivered,
         ..EntryHeader::new(id, queue.vshard, sequence)
     };
-    target.append_message(
-        &[header],
-        Content {
-            body: &body,
-            ..stored.content
-        },
-    )
+    target.set_published_at(stored.published_at());
+    match stored.expires_at() {
+        Some(expires) => target.append_expiring_message(&[entry], content, expires),
+        None => target.append_message(&[entry], content),
+    }
+}
+
+fn save(log: &mut Log) -> Result<(), StorageError> {
+    log.flush()?;
+    log.sync_here()
 }
 
 /// Syncs a log on this thread: nobody is served yet, or any more.
@@ -364,4 +391,150 @@ fn restored(definition: &QueueDefinition, recovered: RecoveredQueue, was_clean: 
     }
     slot.queue.set_next_sequence(recovered.next_sequence);
     slot
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{FieldTable, ShortString, VshardId};
+    use crate::runtime::disk::{Faults, MemoryDisk};
+
+    const QUEUE: QueueId = QueueId(1);
+    const VSHARD: VshardId = VshardId(3);
+    const ONE_CORE: RecoveryOptions = RecoveryOptions {
+        shards: 1,
+        was_clean: false,
+        least_queue: 1,
+    };
+
+    fn opened(disk: &MemoryDisk, shard: u16) -> OpenedLog {
+        let options = LogOptions {
+            segment_bytes: 64 << 10,
+            spare_segments: 0,
+            log_id: 1,
+        };
+        let (log, found) = Log::open(disk.share(), ShardId(shard), options).expect("the log is whole");
+        OpenedLog { log, found }
+    }
+
+    fn reopened(disks: &mut [MemoryDisk; 2]) -> Vec<OpenedLog> {
+        *disks = [disks[0].kill(), disks[1].kill()];
+        vec![opened(&disks[0], 0), opened(&disks[1], 1)]
+    }
+
+    fn declared_on_core_1() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        Change::QueueDeclared(QueueDefinition {
+            id: QUEUE,
+            vhost: ShortString::from("/"),
+            name: ShortString::from("q"),
+            vshard: VSHARD,
+            owner: ShardId(1),
+            durable: true,
+            exclusive: None,
+            auto_delete: false,
+            arguments: FieldTable::default(),
+        })
+        .encode(&mut bytes);
+        bytes
+    }
+
+    fn content(body: &[u8]) -> Content<'_> {
+        Content {
+            exchange: b"",
+            routing_key: b"q",
+            properties: &[0, 0],
+            body,
+        }
+    }
+
+    /// Two cores' logs; the second has `count` messages, every other one expiring.
+    fn two_logs(count: u64) -> [MemoryDisk; 2] {
+        let disks = [MemoryDisk::new(), MemoryDisk::new()];
+        let mut first = opened(&disks[0], 0).log;
+        first.append_topology(&declared_on_core_1());
+        first.flush().expect("written");
+        let mut second = opened(&disks[1], 1).log;
+        for number in 1..=count {
+            let entry = EntryHeader::new(QUEUE, VSHARD, QueueSequence(number));
+            second.set_published_at(1000 + number);
+            match number % 2 {
+                0 => second.append_expiring_message(&[entry], content(&[7; 1000]), 5000 + number),
+                _ => second.append_message(&[entry], content(&[7; 1000])),
+            };
+        }
+        second.flush().expect("written");
+        disks
+    }
+
+    fn live(logs: &[OpenedLog]) -> Vec<usize> {
+        let count = |opened: &OpenedLog| {
+            opened
+                .found
+                .queues
+                .get(&QUEUE)
+                .map_or(0, |queue| queue.live.len())
+        };
+        logs.iter().map(count).collect()
+    }
+
+    #[test]
+    fn a_message_that_moves_keeps_when_it_was_published_and_when_it_expires() {
+        let mut disks = two_logs(4);
+        let logs = reopened(&mut disks);
+        assert_eq!(live(&logs), [0, 4]);
+        assert_eq!(deal(logs, ONE_CORE).expect("moved")[0].messages, 4);
+        let logs = reopened(&mut disks);
+        assert_eq!(live(&logs), [4, 0]);
+        for (sequence, message) in &logs[0].found.queues[&QUEUE].live {
+            let stored = logs[0].log.read(message.position);
+            assert_eq!(stored.published_at(), 1000 + sequence.0);
+            let expires = sequence.0.is_multiple_of(2).then_some(5000 + sequence.0);
+            assert_eq!(stored.expires_at(), expires);
+        }
+    }
+
+    #[test]
+    fn a_long_queue_moves_in_many_small_writes() {
+        let mut disks = two_logs(100);
+        let mut logs = reopened(&mut disks);
+        let topology = read_topology(&logs[0].found, 1).expect("decoded");
+        move_strays(&mut logs, &topology, 10_000).expect("moved");
+        let metrics = logs[0].log.metrics();
+        assert!(metrics.batches_written >= 9 && metrics.syncs >= 9, "{metrics:?}");
+        assert_eq!(live(&reopened(&mut disks)), [100, 0]);
+    }
+
+    #[test]
+    fn a_move_that_was_broken_off_is_finished_by_the_next_start() {
+        for fails_in in 0..2 {
+            for writes in 0..8 {
+                let mut disks = two_logs(100);
+                let mut logs = reopened(&mut disks);
+                let topology = read_topology(&logs[0].found, 1).expect("decoded");
+                disks[fails_in].set_faults(Faults {
+                    writes_left: Some(writes),
+                    ..Faults::default()
+                });
+                let moved = move_strays(&mut logs, &topology, 10_000);
+                assert!(moved.is_err() || (fails_in, writes) >= (1, 1), "{writes} writes");
+                let logs = reopened(&mut disks);
+                assert_eq!(deal(logs, ONE_CORE).expect("moved")[0].messages, 100);
+                assert_eq!(live(&reopened(&mut disks)), [100, 0]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_core_whose_log_is_missing_hides_none_behind_it() {
+        let path = std::env::temp_dir().join(format!("lanemq-cores-{}", std::process::id()));
+        let root = RealDisk::open(&path).expect("a directory");
+        assert_eq!(existing_shards(&root).expect("listed"), 0);
+        for shard in [0, 2] {
+            root.create(&shard_directory_name(ShardId(shard)), 0)
+                .expect("created");
+        }
+        assert_eq!(existing_shards(&root).expect("listed"), 3);
+        std::fs::remove_dir_all(&path).expect("it was made");
+    }
 }

@@ -394,6 +394,11 @@ impl Log {
         self.durable
     }
 
+    /// Bytes that were appended and wait in memory to be written.
+    pub fn unwritten_bytes(&self) -> usize {
+        self.batch.length()
+    }
+
     /// Size of new segments in bytes.
     pub fn segment_bytes(&self) -> u32 {
         self.options.segment_bytes
