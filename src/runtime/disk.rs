@@ -95,6 +95,13 @@ pub trait SegmentFile: Send {
     /// `StorageFull`, or whatever the system says; how much was written is then unknown.
     fn write_at(&self, byte: u64, bytes: &[u8]) -> io::Result<()>;
 
+    /// Lets the next read and the map made after it come from the medium rather than from memory, but for what was
+    /// written since the last sync.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    fn forget_cached(&self) -> io::Result<()>;
+
     /// A read-only view of the whole file, kept up to date by writes.
     ///
     /// # Errors

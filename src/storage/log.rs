@@ -12,7 +12,7 @@ use super::marks::Marks;
 use super::metrics::LogMetrics;
 use super::record::{DurableMark, RECORD_HEADER_BYTES};
 use super::recovered::{Recovered, RecoveredLog, SnapshotPlace};
-use super::recovery::{ScannedLog, scan_log};
+use super::recovery::{ScannedLog, note_failure, scan_log};
 use super::segment::{OpenFile, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Segment, segment_name};
 use super::segments::Segments;
 use super::vshard_counters::VshardCounters;
@@ -238,7 +238,7 @@ impl Log {
         if !self.batch.is_empty() {
             self.terminate_batch();
             if let Err(error) = self.write_batch() {
-                self.has_failed = true;
+                self.note_failure();
                 return Err(error);
             }
             self.batch.clear();
@@ -375,8 +375,13 @@ impl Log {
 
     /// Nothing more may be promised: what the disk holds is unknown.
     pub(super) fn fail(&mut self, operation: &'static str, file: &str, error: io::Error) -> StorageError {
-        self.has_failed = true;
+        self.note_failure();
         StorageError::io(operation, file, error)
+    }
+
+    fn note_failure(&mut self) {
+        self.has_failed = true;
+        note_failure(&*self.disk);
     }
 
     /// The last record appended; 0 before the first.

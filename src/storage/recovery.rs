@@ -1,6 +1,8 @@
 //! Recovery's scan: which files are the log, where its end is, and whether that end is torn or damaged.
 //!
-//! 1. Everything is synced, so that no decision rests on what a power cut could still take back.
+//! 1. Everything is synced, so that no decision rests on what a power cut could still take back. After a write or a
+//!    sync that failed this is not enough: the kernel may keep pages that it could not write, and calls them clean.
+//!    A file `failed` in the directory tells of it, and everything is then read from the disk.
 //! 2. Segments are read in order. Each must name its predecessor and continue its lsns; its records end where its
 //!    SegmentEnd, or the next segment's header, says.
 //! 3. Where that fails, the log **breaks**. The records before the break are the log. A durable mark anywhere, before
@@ -18,9 +20,11 @@
 use super::error::StorageError;
 use super::record::{DurableMark, Record, RecordFault, RecordKind};
 use super::scan::{Scan, ScanStep, ScannedRecord, highest_mark};
-use super::segment::{FIRST_SEGMENT, FileRole, HEADER_FIELDS_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::segment::{
+    FAILED_NAME, FIRST_SEGMENT, FileRole, HEADER_FIELDS_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader,
+};
 use crate::model::{Lsn, SegmentId, ShardId};
-use crate::runtime::disk::{Disk, SegmentFile};
+use crate::runtime::disk::{Disk, SegmentFile, Syncer};
 
 /// How the log ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,8 +96,7 @@ pub fn scan_log(
     shard: ShardId,
     observer: &mut Observer<'_>,
 ) -> Result<ScannedLog, StorageError> {
-    let files = list_segments(disk)?;
-    sync_all(disk, &files)?;
+    let (files, has_failed) = open_segments(disk)?;
     check_headers(&files, shard)?;
     let log_id = files
         .iter()
@@ -116,30 +119,64 @@ pub fn scan_log(
         walk.judge(&files, broken)?;
     }
     walk.check_beginning(&files)?;
+    if has_failed {
+        disk.remove(FAILED_NAME)
+            .map_err(|error| StorageError::io("remove", FAILED_NAME, error))?;
+    }
     walk.keep(disk, files, broken)
 }
 
-fn list_segments(disk: &dyn Disk) -> Result<Vec<Listed>, StorageError> {
-    let mut files = Vec::new();
-    for name in disk
+/// Tells the next life that a write or a sync failed. Not synced: what memory hides goes with the machine's memory, and
+/// so may the note. If it cannot be made, the disk is read-only or gone, and the next life cannot begin on it.
+pub(super) fn note_failure(disk: &dyn Disk) {
+    let _it_may_be_there_already = disk.create(FAILED_NAME, 0);
+}
+
+/// The segments in order, synced, and whether the last life's log failed.
+fn open_segments(disk: &dyn Disk) -> Result<(Vec<Listed>, bool), StorageError> {
+    let names = disk
         .list()
-        .map_err(|error| StorageError::io("list", "the log directory", error))?
-    {
+        .map_err(|error| StorageError::io("list", "the log directory", error))?;
+    let has_failed = names.iter().any(|name| name == FAILED_NAME);
+    let mut files = Vec::new();
+    for name in names {
         if let Some(FileRole::Segment(segment)) = FileRole::of(&name) {
-            let file = disk
-                .open(&name)
-                .map_err(|error| StorageError::io("open", &name, error))?;
-            let header = read_header(&name, &*file)?;
-            files.push(Listed {
-                name,
-                segment,
-                file,
-                header,
-            });
+            files.push(open_segment(disk, name, segment, has_failed)?);
         }
     }
+    sync(disk, &*disk.directory_syncer(), "the log directory")?;
     files.sort_by_key(|listed| listed.segment);
-    Ok(files)
+    Ok((files, has_failed))
+}
+
+fn open_segment(
+    disk: &dyn Disk,
+    name: String,
+    segment: SegmentId,
+    has_failed: bool,
+) -> Result<Listed, StorageError> {
+    let file = disk
+        .open(&name)
+        .map_err(|error| StorageError::io("open", &name, error))?;
+    sync(disk, &*file.syncer(), &name)?;
+    if has_failed {
+        file.forget_cached()
+            .map_err(|error| StorageError::io("reread", &name, error))?;
+    }
+    let header = read_header(&name, &*file)?;
+    Ok(Listed {
+        name,
+        segment,
+        file,
+        header,
+    })
+}
+
+fn sync(disk: &dyn Disk, syncer: &dyn Syncer, file: &str) -> Result<(), StorageError> {
+    syncer.sync().map_err(|error| {
+        note_failure(disk);
+        StorageError::io("sync", file, error)
+    })
 }
 
 fn read_header(name: &str, file: &dyn SegmentFile) -> Result<Result<SegmentHeader, String>, StorageError> {
@@ -150,18 +187,6 @@ fn read_header(name: &str, file: &dyn SegmentFile) -> Result<Result<SegmentHeade
     file.read_at(0, &mut bytes)
         .map_err(|error| StorageError::io("read", name, error))?;
     SegmentHeader::decode(name, &bytes)
-}
-
-fn sync_all(disk: &dyn Disk, files: &[Listed]) -> Result<(), StorageError> {
-    for listed in files {
-        listed
-            .file
-            .syncer()
-            .sync()
-            .map_err(|error| StorageError::io("sync", &listed.name, error))?;
-    }
-    disk.sync_directory()
-        .map_err(|error| StorageError::io("sync", "the log directory", error))
 }
 
 fn check_headers(files: &[Listed], shard: ShardId) -> Result<(), StorageError> {

@@ -6,6 +6,7 @@
 //!  00000042.segment      a segment in use, its number in decimal; numbers follow one another, from 1
 //!  00000007.spare        zeros, or a segment no longer needed: becomes a segment by a change of name
 //!  00000007.preparing    zeros being written
+//!  failed                empty: a write or a sync failed in the last life
 //! ```
 //!
 //! Spares last as long as the process: the next one removes them.
@@ -42,6 +43,8 @@ pub const SEGMENT_BYTES_MIN: u32 = 64 * 1024;
 /// Greatest size of a segment.
 pub const SEGMENT_BYTES_MAX: u32 = 1 << 30;
 
+/// Name of the file that says that a write or a sync failed.
+pub(super) const FAILED_NAME: &str = "failed";
 /// Number of a log's first segment.
 pub(super) const FIRST_SEGMENT: SegmentId = SegmentId(1);
 /// Greatest number a file may have, so that a stray name cannot use up the numbers.

@@ -343,6 +343,28 @@ fn a_spare_that_fails_for_another_reason_than_a_full_disk_ends_the_log() {
 }
 
 #[test]
+fn what_a_failed_sync_lost_is_not_taken_for_durable_by_the_next_life() {
+    let mut world = World::new();
+    world.publish(1, 1);
+    settle_down(&mut world);
+    let durable = world.log.durable_lsn();
+    world.publish(1, 2);
+    world.flush();
+    world.disk.set_faults(Faults {
+        syncs_left: Some(0),
+        ..Faults::default()
+    });
+    let request = world.log.sync_request().unwrap();
+    let result = request.run();
+    assert!(world.log.synced(request, result).is_err());
+    world.disk = world.disk.kill();
+    world.reopen(durable);
+    assert_eq!(world.held.len(), 1);
+    world.cut_power(1);
+    assert_eq!(world.held.len(), 1);
+}
+
+#[test]
 fn a_sync_here_covers_what_a_sync_under_way_was_to_make_durable() {
     let mut world = World::new();
     world.publish(1, 1);

@@ -267,6 +267,16 @@ impl Content {
         self.has_durable_size = true;
     }
 
+    fn forget_cached(&mut self) {
+        for begin in (0..self.durable.len()).step_by(SECTOR_BYTES) {
+            if !self.dirty.contains(&(begin / SECTOR_BYTES)) {
+                let end = self.durable.len().min(begin + SECTOR_BYTES);
+                let sector = self.durable[begin..end].to_vec();
+                self.write(begin, &sector);
+            }
+        }
+    }
+
     fn after_power_cut(&self, random: &mut Random) -> Self {
         if !self.has_durable_size && random.below(2) == 0 {
             return Self::new(Vec::new());
@@ -373,6 +383,14 @@ impl SegmentFile for MemoryFile {
         content.write(byte as usize, bytes);
         let sectors = byte as usize / SECTOR_BYTES..(byte as usize + bytes.len()).div_ceil(SECTOR_BYTES);
         content.dirty.extend(sectors);
+        Ok(())
+    }
+
+    fn forget_cached(&self) -> io::Result<()> {
+        let mut state = self.disk.lock()?;
+        if let Some(content) = state.files.get_mut(&self.id) {
+            content.forget_cached();
+        }
         Ok(())
     }
 

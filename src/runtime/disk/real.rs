@@ -3,7 +3,7 @@
 use super::once::OnceFailed;
 use super::{Disk, FileMap, SegmentFile, Syncer};
 use memmap2::MmapOptions;
-use rustix::fs::{FlockOperation, fdatasync, flock, fstatvfs, fsync};
+use rustix::fs::{Advice, FlockOperation, fadvise, fdatasync, flock, fstatvfs, fsync};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
@@ -166,6 +166,10 @@ impl SegmentFile for RealFile {
             bytes = &bytes[written..];
         }
         Ok(())
+    }
+
+    fn forget_cached(&self) -> io::Result<()> {
+        Ok(fadvise(&*self.file, 0, None, Advice::DontNeed)?)
     }
 
     fn map(&self) -> io::Result<FileMap> {
