@@ -144,7 +144,7 @@ pub struct PendingAnswer {
 struct PendingChange {
     number: u64,
     change: Change,
-    /// Set while the change must be durable first: its record, once appended.
+    /// The record that must be durable first: that of the last change of the same decision that is logged, if one is.
     durable_at: Option<Lsn>,
 }
 
@@ -186,13 +186,12 @@ impl Control {
         &self.decided
     }
 
-    /// Decides `request`. `append` logs a durable change and returns its record's number.
-    pub fn decide(&mut self, request: ControlRequest, append: &mut dyn FnMut(&Change) -> Lsn) {
+    /// Decides `request`. `append` logs the durable changes of a decision, all or none, and returns the last one's record
+    /// number.
+    pub fn decide(&mut self, request: ControlRequest, append: &mut dyn FnMut(&[&Change]) -> Lsn) {
         let verdict = self.judge(&request);
         let answer = verdict.map(|(changes, answer)| {
-            for change in changes {
-                self.enqueue(change, append);
-            }
+            self.enqueue(changes, append);
             answer
         });
         self.answers.push_back(PendingAnswer {
@@ -233,16 +232,25 @@ impl Control {
         Some((next.reply_to, next.answer))
     }
 
-    fn enqueue(&mut self, change: Change, append: &mut dyn FnMut(&Change) -> Lsn) {
-        let durable_at = change.is_durable(&self.decided).then(|| append(&change));
-        self.count_queues(&change);
-        self.decided.apply(&change);
-        self.decided_number += 1;
-        self.unannounced.push_back(PendingChange {
-            number: self.decided_number,
-            change,
-            durable_at,
-        });
+    /// Makes the changes of one decision true here, and announces them together once they may be.
+    fn enqueue(&mut self, changes: Vec<Change>, append: &mut dyn FnMut(&[&Change]) -> Lsn) {
+        let mut durable = Vec::new();
+        for change in &changes {
+            if change.is_durable(&self.decided) {
+                durable.push(change);
+            }
+            self.count_queues(change);
+            self.decided.apply(change);
+        }
+        let durable_at = (!durable.is_empty()).then(|| append(&durable));
+        for change in changes {
+            self.decided_number += 1;
+            self.unannounced.push_back(PendingChange {
+                number: self.decided_number,
+                change,
+                durable_at,
+            });
+        }
     }
 
     fn count_queues(&mut self, change: &Change) {
@@ -432,5 +440,62 @@ impl Control {
         let homes = (VSHARD_COUNT / shards).max(1);
         self.vshard_turn = (self.vshard_turn + 1) % homes;
         VshardId((self.vshard_turn * shards + owner.0) % VSHARD_COUNT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::{Binding, Destination};
+
+    const QUEUE: QueueId = QueueId(7);
+
+    /// A durable queue, bound twice to a durable exchange.
+    fn bound_queue() -> Topology {
+        let mut topology = Topology::new();
+        topology.apply(&Change::QueueDeclared(QueueDefinition {
+            id: QUEUE,
+            vhost: ShortString::from("/"),
+            name: ShortString::from("q"),
+            vshard: VshardId(0),
+            owner: ShardId(0),
+            durable: true,
+            exclusive: None,
+            auto_delete: false,
+            arguments: FieldTable::default(),
+        }));
+        for key in ["a", "b"] {
+            topology.apply(&Change::Bound(Binding {
+                vhost: ShortString::from("/"),
+                source: ShortString::from("amq.direct"),
+                destination: Destination::Queue(QUEUE),
+                routing_key: ShortString::from(key),
+                arguments: FieldTable::default(),
+            }));
+        }
+        topology
+    }
+
+    #[test]
+    fn a_deletion_is_logged_and_announced_as_one_decision() {
+        let mut control = Control::new(bound_queue(), 1, 8);
+        let request = ControlRequest {
+            reply_to: ReplyTo::Nobody,
+            vhost: ShortString::from("/"),
+            action: ControlAction::DeleteQueue {
+                queue: QUEUE,
+                message_count: 0,
+            },
+        };
+        let mut logged = Vec::new();
+        control.decide(request, &mut |decision| {
+            logged.push(decision.len());
+            Lsn(5)
+        });
+        assert_eq!(logged, [3]);
+        assert_eq!(control.announce(Lsn(4)), None);
+        let (number, changes) = control.announce(Lsn(5)).expect("it is durable");
+        assert_eq!((number, changes.len()), (3, 3));
+        assert_eq!(changes[2], Change::QueueDeleted { id: QUEUE });
     }
 }

@@ -13,11 +13,9 @@ impl Shard {
     pub(super) fn decide(&mut self, request: ControlRequest) {
         let Shard { control, log, .. } = self;
         let control = control.as_mut().expect("requests go to the control shard");
-        let mut bytes = Vec::new();
-        control.decide(request, &mut |change| {
-            bytes.clear();
-            change.encode(&mut bytes);
-            log.append_topology(&bytes)
+        control.decide(request, &mut |decision| {
+            let encoded: Vec<Vec<u8>> = decision.iter().map(|change| encoded(change)).collect();
+            log.append_topology(encoded.iter().map(Vec::as_slice))
         });
         self.announce();
     }
@@ -97,4 +95,10 @@ impl Shard {
         self.say(ShardId(0), ShardMessage::Applied { number });
         self.take_early_mail();
     }
+}
+
+fn encoded(change: &Change) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    change.encode(&mut bytes);
+    bytes
 }

@@ -452,7 +452,7 @@ mod tests {
     fn two_logs(count: u64) -> [MemoryDisk; 2] {
         let disks = [MemoryDisk::new(), MemoryDisk::new()];
         let mut first = opened(&disks[0], 0).log;
-        first.append_topology(&declared_on_core_1());
+        first.append_topology([declared_on_core_1().as_slice()]);
         first.flush().expect("written");
         let mut second = opened(&disks[1], 1).log;
         for number in 1..=count {

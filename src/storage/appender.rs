@@ -14,8 +14,8 @@ use super::frame::{
 use super::log::Log;
 use super::message_record::{ENTRIES_MAX, EntryHeader, MessageDraft, PartReference};
 use super::record::{
-    DURABLE_MARK_BYTES, DurableMark, ITEMS_MAX, QueueStamp, RECORD_ALIGNMENT, RECORD_HEADER_BYTES,
-    RecordKind, SEGMENT_END_BYTES, SettleKind, SnapshotPiece, padded,
+    DECISION_FIRST, DECISION_LAST, DURABLE_MARK_BYTES, DurableMark, ITEMS_MAX, QueueStamp, RECORD_ALIGNMENT,
+    RECORD_HEADER_BYTES, RecordKind, SEGMENT_END_BYTES, SettleKind, SnapshotPiece, padded,
 };
 use super::recovered::SnapshotPlace;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader};
@@ -235,14 +235,24 @@ impl Log {
         self.append_record(RecordKind::QueueDeleted, (0, 0), &head, &[]).1
     }
 
-    /// Appends a change of what is declared.
+    /// Appends the changes of one decision about what is declared: recovery finds all of them or none. Returns the
+    /// number of the last one's record.
     ///
     /// # Panics
-    /// If it is longer than half a segment.
-    pub fn append_topology(&mut self, change: &[u8]) -> Lsn {
-        let (position, lsn) = self.append_record(RecordKind::Topology, (0, 0), &opaque_head(change), change);
-        self.segments.get_mut(position.segment).has_topology = true;
-        lsn
+    /// If one change is longer than half a segment.
+    pub fn append_topology<'a>(&mut self, decision: impl IntoIterator<Item = &'a [u8]>) -> Lsn {
+        let mut changes = decision.into_iter().peekable();
+        let mut flags = DECISION_FIRST;
+        while let Some(change) = changes.next() {
+            if changes.peek().is_none() {
+                flags |= DECISION_LAST;
+            }
+            let (position, _) =
+                self.append_record(RecordKind::Topology, (flags, 0), &opaque_head(change), change);
+            self.segments.get_mut(position.segment).has_topology = true;
+            flags = 0;
+        }
+        self.appended
     }
 
     /// Appends all that is declared, as changes from nothing; it replaces all topology before it once the last record,

@@ -53,7 +53,9 @@ pub use maintenance::{PrepareRequest, Prepared};
 pub use message_record::{ENTRIES_MAX, EntryHeader, MessageRecord, PartReference};
 pub use metrics::LogMetrics;
 pub use reader::StoredMessage;
-pub use record::{DurableMark, QueueStamp, Record, RecordFault, RecordKind, SettleKind, SnapshotPiece};
+pub use record::{
+    DurableMark, QueueStamp, Record, RecordFault, RecordKind, SettleKind, SnapshotPiece, TopologyChange,
+};
 pub use recovered::{RecoveredLog, RecoveredMessage, RecoveredQueue};
 pub use recovery::{Observer, ScannedLog, Tail, scan_log};
 pub use scan::{Scan, ScanStep, ScannedRecord, highest_mark, reseal};

@@ -34,6 +34,9 @@
 //! {vshard u16, zero u16, zero u32, last vshard lsn u64}}, of Topology, TopologySnapshot and MessagePart {length
 //! u32, bytes}, of SegmentEnd {zero u32}. `message_record` draws Message. Format version 1, for good: a kind never
 //! changes its bytes, later versions add kinds.
+//!
+//! The changes of one decision are neighbouring Topology records, of which flag 1 marks the first and flag 2 the last.
+//! A decision without its last record was never made: recovery passes over the others.
 
 use super::message_record::MessageRecord;
 use crate::model::{Lsn, QueueId, QueueSequence, SegmentId, VshardId};
@@ -88,7 +91,7 @@ kinds! {
     QueuePurged = 5,
     /// A queue and all its entries are gone.
     QueueDeleted = 6,
-    /// A change of what is declared; opaque here.
+    /// A change of what is declared, one of those of a decision; opaque here.
     Topology = 7,
     /// A piece of a snapshot that replaces all earlier Topology records.
     TopologySnapshot = 8,
@@ -153,6 +156,17 @@ pub struct QueueStamp {
     pub vshard_lsn: u64,
 }
 
+/// One change of a decision about what is declared; a decision is made when its last change is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopologyChange<'a> {
+    /// The change, encoded.
+    pub bytes: &'a [u8],
+    /// Whether the decision begins with it.
+    pub is_first: bool,
+    /// Whether the decision ends with it.
+    pub is_last: bool,
+}
+
 /// Which piece of a topology snapshot a record is; they follow one another without gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnapshotPiece<'a> {
@@ -164,6 +178,8 @@ pub enum SnapshotPiece<'a> {
     End,
 }
 
+pub(super) const DECISION_FIRST: u8 = 1;
+pub(super) const DECISION_LAST: u8 = 2;
 pub(super) const SNAPSHOT_BEGIN: u8 = 1;
 pub(super) const SNAPSHOT_END: u8 = 2;
 
@@ -200,7 +216,7 @@ pub enum Record<'a> {
     /// See `RecordKind::QueueDeleted`.
     QueueDeleted(QueueStamp),
     /// See `RecordKind::Topology`.
-    Topology(&'a [u8]),
+    Topology(TopologyChange<'a>),
     /// See `RecordKind::TopologySnapshot`.
     TopologySnapshot(SnapshotPiece<'a>),
     /// See `RecordKind::DurableMark`.
@@ -348,7 +364,7 @@ impl<'a> RawRecord<'a> {
                 })
             }
             RecordKind::QueueDeleted => self.stamp().map(Record::QueueDeleted),
-            RecordKind::Topology => self.opaque().map(Record::Topology),
+            RecordKind::Topology => self.topology_change().map(Record::Topology),
             RecordKind::TopologySnapshot => self.snapshot_piece().map(Record::TopologySnapshot),
             RecordKind::DurableMark => self.durable_mark().map(Record::DurableMark),
             RecordKind::SegmentEnd => Some(Record::SegmentEnd),
@@ -385,6 +401,16 @@ impl<'a> RawRecord<'a> {
     fn opaque(self) -> Option<&'a [u8]> {
         let length = u32::from_le_bytes(*self.bytes.get(20..)?.first_chunk()?);
         self.bytes.get(24..)?.get(..length as usize)
+    }
+
+    fn topology_change(self) -> Option<TopologyChange<'a>> {
+        let flags = self.flags();
+        let is_known = flags & !(DECISION_FIRST | DECISION_LAST) == 0;
+        Some(TopologyChange {
+            bytes: self.opaque().filter(|_| is_known)?,
+            is_first: flags & DECISION_FIRST != 0,
+            is_last: flags & DECISION_LAST != 0,
+        })
     }
 
     fn snapshot_piece(self) -> Option<SnapshotPiece<'a>> {

@@ -1,7 +1,7 @@
 //! `RecoveredLog`: what a core finds in its log when it starts.
 
 use super::message_record::{MessageRecord, PartReference};
-use super::record::{QueueStamp, Ranges, Record, Requeued, SnapshotPiece};
+use super::record::{QueueStamp, Ranges, Record, Requeued, SnapshotPiece, TopologyChange};
 use super::recovery::Tail;
 use super::scan::ScannedRecord;
 use super::vshard_counters::VshardCounters;
@@ -75,6 +75,8 @@ pub(super) struct Recovered {
     pub records: u64,
     parts: BTreeMap<Position, u32>,
     pending_snapshot: Option<(SegmentId, Vec<Vec<u8>>)>,
+    /// Changes of a decision whose last one has not come yet.
+    pending_decision: Option<Vec<Vec<u8>>>,
 }
 
 impl Recovered {
@@ -88,7 +90,7 @@ impl Recovered {
             Record::Requeue { stamp, items } => self.requeue(stamp, items),
             Record::QueuePurged { stamp, below } => self.purge(stamp, below),
             Record::QueueDeleted(stamp) => self.delete(stamp),
-            Record::Topology(bytes) => self.change_topology(met, bytes),
+            Record::Topology(change) => self.change_topology(met, change),
             Record::TopologySnapshot(piece) => self.take_snapshot(met, piece),
             Record::VshardLsns(lsns) => lsns.iter().all(|(vshard, last)| self.vshards.note(vshard, last)),
             Record::DurableMark(_) | Record::SegmentEnd => true,
@@ -172,16 +174,28 @@ impl Recovered {
         is_known.then(|| self.queues.entry(stamp.queue).or_default())
     }
 
-    fn change_topology(&mut self, met: &ScannedRecord<'_>, bytes: &[u8]) -> bool {
+    fn change_topology(&mut self, met: &ScannedRecord<'_>, change: TopologyChange<'_>) -> bool {
         self.totals.entry(met.position.segment).or_default().has_topology = true;
-        self.topology.push(bytes.to_vec());
         // A snapshot is written in one go, so a change inside one means that it was left unfinished.
         self.pending_snapshot = None;
+        if change.is_first {
+            self.pending_decision = Some(Vec::new());
+        }
+        let Some(decision) = &mut self.pending_decision else {
+            // The rest of a decision whose beginning was recycled: a later snapshot replaced it.
+            return true;
+        };
+        decision.push(change.bytes.to_vec());
+        if change.is_last {
+            self.topology.append(decision);
+            self.pending_decision = None;
+        }
         true
     }
 
     fn take_snapshot(&mut self, met: &ScannedRecord<'_>, piece: SnapshotPiece<'_>) -> bool {
         self.totals.entry(met.position.segment).or_default().has_topology = true;
+        self.pending_decision = None;
         match piece {
             SnapshotPiece::Begin => self.pending_snapshot = Some((met.position.segment, Vec::new())),
             SnapshotPiece::Change(bytes) => match &mut self.pending_snapshot {

@@ -442,6 +442,25 @@ fn a_spare_that_finds_no_room_is_no_error() {
 }
 
 #[test]
+fn a_decision_whose_last_change_is_torn_off_was_never_made() {
+    let mut world = World::new();
+    world.log.append_topology([b"declared".as_slice()]);
+    world
+        .log
+        .append_topology([b"unbound", b"unbound", b"deleted".as_slice()]);
+    world.log.flush().unwrap();
+    let end = world.log.place.byte as usize;
+    let disk = world.disk.kill();
+    disk.damage("00000001.segment", end - 12, 1);
+    let (mut log, recovered) = Log::open(disk.share(), ShardId(3), OPTIONS).unwrap();
+    assert_eq!(recovered.topology, [b"declared"]);
+    log.append_topology([b"bound".as_slice()]);
+    log.flush().unwrap();
+    let (_, recovered) = Log::open(disk.kill().share(), ShardId(3), OPTIONS).unwrap();
+    assert_eq!(recovered.topology, [b"declared".as_slice(), b"bound"]);
+}
+
+#[test]
 fn parts_that_no_message_names_are_dead_after_a_restart() {
     let mut world = World::new();
     let part = world.log.append_part(&[1; 10_000]);

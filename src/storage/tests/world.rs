@@ -292,11 +292,15 @@ impl World {
         self.release_all(&keys);
     }
 
+    /// A decision of one to three changes, which are there together or not at all.
     pub fn change_topology(&mut self, number: u64) {
         let change = vec![number as u8; number as usize % 300];
-        self.log.append_topology(&change);
-        self.record(Event::Topology(change.clone()));
-        self.topology.push(change);
+        let decision = vec![change; 1 + number as usize % 3];
+        self.log.append_topology(decision.iter().map(Vec::as_slice));
+        for change in decision {
+            self.record(Event::Topology(change.clone()));
+            self.topology.push(change);
+        }
     }
 
     pub fn snapshot_topology(&mut self) {

@@ -3,7 +3,7 @@
 #![no_main]
 
 use lanemq::model::{Lsn, SegmentId};
-use lanemq::storage::{Record, Scan, ScanStep, SnapshotPiece, highest_mark, reseal};
+use lanemq::storage::{Record, Scan, ScanStep, SnapshotPiece, TopologyChange, highest_mark, reseal};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -42,7 +42,7 @@ fn visit(record: &Record<'_>) {
         Record::Requeue { items, .. } => items.iter().for_each(drop),
         Record::VshardLsns(lsns) => lsns.iter().for_each(drop),
         Record::TopologySnapshot(SnapshotPiece::Change(bytes))
-        | Record::Topology(bytes)
+        | Record::Topology(TopologyChange { bytes, .. })
         | Record::MessagePart(bytes) => {
             assert!(bytes.len() <= u32::MAX as usize);
         }
