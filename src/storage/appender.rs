@@ -15,7 +15,7 @@ use super::log::Log;
 use super::message_record::{ENTRIES_MAX, EntryHeader, MessageDraft, PartReference};
 use super::record::{
     DECISION_FIRST, DECISION_LAST, DURABLE_MARK_BYTES, DurableMark, ITEMS_MAX, QueueStamp, RECORD_ALIGNMENT,
-    RECORD_HEADER_BYTES, RecordKind, SEGMENT_END_BYTES, SettleKind, SnapshotPiece, padded,
+    RECORD_HEADER_BYTES, RecordKind, SEGMENT_END_BYTES, SettleKind, SettledRange, SnapshotPiece, padded,
 };
 use super::recovered::SnapshotPlace;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader};
@@ -191,7 +191,7 @@ impl Log {
         self.metrics.messages_appended += 1;
     }
 
-    /// Appends that entries of `queue` are gone: ranges of sequences, first and last included.
+    /// Appends that entries of `queue` are gone for one reason: ranges of sequences, first and last included.
     pub fn append_settle(
         &mut self,
         queue: QueueId,
@@ -200,13 +200,30 @@ impl Log {
         ranges: &[(QueueSequence, QueueSequence)],
     ) {
         for ranges in ranges.chunks(ITEMS_MAX) {
-            let head = queue_head(self.stamp(queue, vshard), Some(kind));
-            self.append_items(
-                RecordKind::Settle,
-                &head,
-                ranges.iter().map(|&range| range_item(range)),
-            );
+            let items = ranges.iter().map(|&range| range_item(range));
+            self.append_settle_record(queue, vshard, kind, items);
         }
+    }
+
+    /// Appends that entries of `queue` are gone, each range for its own reason: a record for neighbours of one kind.
+    pub fn append_settles(&mut self, queue: QueueId, vshard: VshardId, settled: &[SettledRange]) {
+        for of_kind in settled.chunk_by(|a, b| a.kind == b.kind) {
+            for ranges in of_kind.chunks(ITEMS_MAX) {
+                let items = ranges.iter().map(|range| range_item((range.first, range.last)));
+                self.append_settle_record(queue, vshard, ranges[0].kind, items);
+            }
+        }
+    }
+
+    fn append_settle_record(
+        &mut self,
+        queue: QueueId,
+        vshard: VshardId,
+        kind: SettleKind,
+        items: impl ExactSizeIterator<Item = [u8; 16]>,
+    ) {
+        let head = queue_head(self.stamp(queue, vshard), Some(kind));
+        self.append_items(RecordKind::Settle, &head, items);
     }
 
     /// Appends that entries of `queue` came back, each with its delivery count.

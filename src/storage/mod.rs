@@ -54,7 +54,8 @@ pub use message_record::{ENTRIES_MAX, EntryHeader, MessageRecord, PartReference}
 pub use metrics::LogMetrics;
 pub use reader::StoredMessage;
 pub use record::{
-    DurableMark, QueueStamp, Record, RecordFault, RecordKind, SettleKind, SnapshotPiece, TopologyChange,
+    DurableMark, QueueStamp, Record, RecordFault, RecordKind, SettleKind, SettledRange, SnapshotPiece,
+    TopologyChange,
 };
 pub use recovered::{RecoveredLog, RecoveredMessage, RecoveredQueue};
 pub use recovery::{Observer, ScannedLog, Tail, scan_log};

@@ -20,7 +20,7 @@
 //!
 //! ```text
 //!  20  2  vshard
-//!  22  1  settle kind, else zero
+//!  22  1  settle kind, see `SettleKind`, else zero
 //!  23  1  zero
 //!  24  8  queue id
 //!  32  8  vshard lsn: the record's number within its vshard, so that a vshard can be shipped alone
@@ -117,7 +117,7 @@ kinds! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum SettleKind {
-    /// basic.ack, or delivered without one.
+    /// basic.ack.
     Acknowledged = 1,
     /// basic.reject or basic.nack without requeue.
     Rejected = 2,
@@ -129,6 +129,19 @@ pub enum SettleKind {
     Purged = 5,
     /// Handed to a dead letter exchange, whose targets hold it durably.
     DeadLettered = 6,
+    /// Delivered or got by somebody who does not acknowledge (`no-ack`).
+    AutoAcknowledged = 7,
+}
+
+/// Neighbouring entries of a queue that left it for one reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettledRange {
+    /// Why.
+    pub kind: SettleKind,
+    /// The first of them.
+    pub first: QueueSequence,
+    /// The last, included.
+    pub last: QueueSequence,
 }
 
 impl SettleKind {
@@ -140,6 +153,7 @@ impl SettleKind {
             4 => Self::Dropped,
             5 => Self::Purged,
             6 => Self::DeadLettered,
+            7 => Self::AutoAcknowledged,
             _ => return None,
         })
     }

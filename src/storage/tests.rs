@@ -461,6 +461,40 @@ fn a_decision_whose_last_change_is_torn_off_was_never_made() {
 }
 
 #[test]
+fn the_log_tells_why_each_entry_left_its_queue() {
+    let range = |kind, first, last| SettledRange {
+        kind,
+        first: QueueSequence(first),
+        last: QueueSequence(last),
+    };
+    let settled = [
+        range(SettleKind::Acknowledged, 1, 2),
+        range(SettleKind::Acknowledged, 4, 4),
+        range(SettleKind::Rejected, 5, 5),
+        range(SettleKind::AutoAcknowledged, 6, 9),
+        range(SettleKind::Acknowledged, 10, 10),
+    ];
+    let mut world = World::new();
+    world.log.append_settles(QueueId(1), VshardId(1), &settled);
+    world.log.flush().unwrap();
+    let (mut found, mut records) = (Vec::new(), 0);
+    scan_log(&world.disk.kill(), ShardId(3), &mut |met| {
+        if let Record::Settle { kind, ranges, .. } = met.record {
+            records += 1;
+            found.extend(
+                ranges
+                    .iter()
+                    .map(|(first, last)| SettledRange { kind, first, last }),
+            );
+        }
+        true
+    })
+    .unwrap();
+    assert_eq!(found, settled);
+    assert_eq!(records, 4);
+}
+
+#[test]
 fn parts_that_no_message_names_are_dead_after_a_restart() {
     let mut world = World::new();
     let part = world.log.append_part(&[1; 10_000]);
