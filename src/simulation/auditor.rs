@@ -82,6 +82,8 @@ pub struct Auditor {
     /// By lane: settles that the owner has taken, with the event of its answer.
     taken: Vec<VecDeque<(u64, MessageId, QueueIndex)>>,
     violation: Option<String>,
+    /// Confirms of persistent messages in durable queues.
+    pub durable_confirms: u64,
     /// What was counted.
     pub tally: Tally,
 }
@@ -222,6 +224,7 @@ impl Auditor {
             return;
         }
         let event = message.event;
+        self.durable_confirms += u64::from(target.is_routable());
         for &queue in target.queues.iter().filter(|&&queue| QUEUES[queue].is_durable) {
             self.sync_taken(QUEUES[queue].lane, event);
         }

@@ -7,6 +7,7 @@
 //! ```
 
 use super::core::Core;
+use super::scene::{Scene, Theme};
 use super::scheduler::{CoreHappening, Scheduler};
 use crate::auth::Users;
 use crate::config::Durability;
@@ -48,8 +49,8 @@ pub struct Broker {
 
 impl Broker {
     /// A broker that has never run, with limits that `scheduler`'s dice choose.
-    pub fn new(durability: Durability, scheduler: &mut Scheduler) -> Self {
-        let settings = choose_settings(durability, scheduler);
+    pub fn new(durability: Durability, scene: &Scene, scheduler: &mut Scheduler) -> Self {
+        let settings = choose_settings(durability, scene, scheduler);
         let segment_bytes = *scheduler.dice.pick(&[64 * 1024, 128 * 1024, 256 * 1024]);
         scheduler.say(format_args!("{settings:?}, segments of {segment_bytes} bytes"));
         Self {
@@ -236,12 +237,18 @@ impl Broker {
 }
 
 /// Small limits, so that every bound is met often.
-fn choose_settings(durability: Durability, scheduler: &mut Scheduler) -> Settings {
+fn choose_settings(durability: Durability, scene: &Scene, scheduler: &mut Scheduler) -> Settings {
     let dice = &mut scheduler.dice;
+    let frame_max = *dice.pick(&[4096, 8192, 131_072]);
     Settings {
         tuning: Tuning {
             channel_max: 16,
-            frame_max: *dice.pick(&[4096, 8192, 131_072]),
+            // A run is of bodies in one frame each, also of large ones.
+            frame_max: if scene.has(Theme::MixedRuns) {
+                131_072
+            } else {
+                frame_max
+            },
             heartbeat_seconds: 0,
         },
         message_bytes_max: 16 << 20,

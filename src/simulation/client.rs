@@ -2,6 +2,7 @@
 
 use super::auditor::Auditor;
 use super::catalogue::QueueIndex;
+use super::manner::Manner;
 use super::network::{End, LinkId};
 use super::scheduler::Scheduler;
 use super::session::{Outside, Session};
@@ -11,8 +12,8 @@ use super::session::{Outside, Session};
 pub enum Role {
     /// Declares the catalogue.
     Found,
-    /// Publishes.
-    Publish,
+    /// Publishes, in this manner.
+    Publish(Manner),
     /// Consumes from a queue.
     Consume(QueueIndex),
     /// Gets.

@@ -5,12 +5,11 @@ use super::auditor::Publishing;
 use super::catalogue::TARGETS;
 use super::copies::SessionId;
 use super::letter::{Letter, encode_publish};
+use super::manner::Manner;
 use crate::protocol::method::{ConfirmSelect, ConfirmSelectOk, Method};
 
 /// Publishes without a confirm at which it waits.
 const WINDOW: usize = 120;
-/// Most publishes of a turn.
-const BURST_MAX: u64 = 24;
 
 /// A publisher in confirm mode.
 #[derive(Debug, Default)]
@@ -18,31 +17,27 @@ pub struct Publisher {
     replies: Replies,
     session: SessionId,
     unconfirmed: usize,
+    manner: Manner,
     favourite: usize,
 }
 
 impl Publisher {
-    /// A publisher that likes one target more than the others, so that runs form.
-    pub fn new(favourite: usize) -> Self {
+    /// A publisher in `manner` that likes one target more than the others, so that runs form.
+    pub fn new(manner: Manner, favourite: usize) -> Self {
         Self {
+            manner,
             favourite: favourite % TARGETS.len(),
             ..Self::default()
         }
     }
 
-    fn publish(&mut self, target: usize, talk: &mut Talk<'_>) {
-        let publishing = Publishing {
-            target,
-            body_length: body_length(talk),
-            is_persistent: talk.dice.chance(70),
-            is_mandatory: is_mandatory(target, talk),
-        };
+    fn publish(&mut self, publishing: Publishing, talk: &mut Talk<'_>) {
         let id = talk.auditor.publish(talk.session, publishing);
         let Publishing {
+            target,
             body_length,
             is_persistent,
             is_mandatory,
-            ..
         } = publishing;
         encode_publish(
             (talk.channel, talk.frame_max),
@@ -89,12 +84,8 @@ impl Actor for Publisher {
         if talk.dice.chance(1) {
             return Wish::Reopen;
         }
-        let target = match talk.dice.chance(50) {
-            true => self.favourite,
-            false => talk.dice.below(TARGETS.len() as u64) as usize,
-        };
-        for _ in 0..talk.dice.between(1..=BURST_MAX) {
-            self.publish(target, talk);
+        for publishing in self.manner.burst(self.favourite, talk.dice) {
+            self.publish(publishing, talk);
         }
         Wish::GoOn
     }
@@ -109,22 +100,4 @@ impl Actor for Publisher {
             self.session, self.unconfirmed
         )
     }
-}
-
-/// Mostly small; sometimes in several frames, above what crosses by copy, or in parts of the log.
-fn body_length(talk: &mut Talk<'_>) -> usize {
-    let dice = &mut *talk.dice;
-    let length = match dice.below(200) {
-        0 => dice.between(60_000..=200_000),
-        1..4 => dice.between(15_000..=40_000),
-        4..12 => dice.between(1_000..=9_000),
-        12..16 => 0,
-        _ => dice.between(1..=200),
-    };
-    length as usize
-}
-
-fn is_mandatory(target: usize, talk: &mut Talk<'_>) -> bool {
-    let target = &TARGETS[target];
-    (target.is_routable() || target.is_unroutable()) && talk.dice.chance(30)
 }

@@ -308,7 +308,7 @@ fn surroundings<'a>(frame_max: u32, out: &'a mut Vec<u8>, outside: &'a mut Outsi
 fn actor(role: Role, client: usize, scheduler: &mut Scheduler) -> Box<dyn Actor> {
     match role {
         Role::Found => Box::new(Founder::default()),
-        Role::Publish => Box::new(Publisher::new(scheduler.dice.below(1 << 16) as usize)),
+        Role::Publish(manner) => Box::new(Publisher::new(manner, scheduler.dice.below(1 << 16) as usize)),
         Role::Consume(queue) => Box::new(Consumer::new(queue)),
         Role::Get => Box::new(Getter::default()),
         Role::Declare => Box::new(Declarer::new(client)),

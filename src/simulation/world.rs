@@ -9,14 +9,14 @@
 
 use super::auditor::{Auditor, Tally};
 use super::broker::{Broker, CORES, Death};
-use super::catalogue::QUEUES;
 use super::client::{Client, Role};
+use super::quiet::check_quiet;
+use super::scene::Scene;
 use super::scheduler::{CoreHappening, Happening, Scheduler};
 use super::session::Outside;
 use super::trace::Trace;
 use super::trouble::{Trouble, Troubles};
 use crate::config::Durability;
-use crate::model::ShardId;
 
 /// Happenings after which a run that should come to rest is stuck.
 const PATIENCE: u64 = 400_000;
@@ -37,6 +37,7 @@ pub struct World {
     broker: Broker,
     clients: Vec<Client>,
     auditor: Auditor,
+    scene: Scene,
     durability: Durability,
     phase: Phase,
     is_draining: bool,
@@ -56,12 +57,15 @@ impl World {
             true => Durability::Fsync,
             false => Durability::Write,
         };
-        let broker = Broker::new(durability, &mut scheduler);
+        let scene = Scene::choose(&mut scheduler.dice);
+        scheduler.say(format_args!("{scene:?}"));
+        let broker = Broker::new(durability, &scene, &mut scheduler);
         Self {
             troubles: Troubles::choose(steps, durability, &mut scheduler.dice),
             broker,
             clients: Vec::new(),
             auditor: Auditor::new(scheduler.trace.clone()),
+            scene,
             durability,
             phase: Phase::Founding,
             is_draining: false,
@@ -289,8 +293,9 @@ impl World {
         if !self.broker.is_up() || self.is_draining {
             return;
         }
-        match self.troubles.next(self.happened - self.phase_began) {
-            Some(Trouble::Death(death)) => self.die(death),
+        let (happened, confirms) = (self.happened - self.phase_began, self.auditor.durable_confirms);
+        match self.troubles.next(happened, confirms) {
+            Some(Trouble::Death(death) | Trouble::DeathAtConfirm(death)) => self.die(death),
             Some(Trouble::Stop) => self.begin_stop(),
             Some(Trouble::BrokenDisk(core)) => self.broker.break_disk(core, &mut self.scheduler),
             None => {}
@@ -343,29 +348,10 @@ impl World {
 
     fn begin_work(&mut self) {
         self.enter(Phase::Working);
-        for roles in self.choose_roles() {
+        for roles in self.scene.cast(&mut self.scheduler.dice) {
             let break_percent = self.scheduler.dice.below(3);
             self.add_client(roles, break_percent);
         }
-    }
-
-    fn choose_roles(&mut self) -> Vec<Vec<Role>> {
-        let dice = &mut self.scheduler.dice;
-        let mut clients = vec![
-            vec![Role::Publish],
-            vec![Role::Publish, Role::Publish],
-            vec![Role::Get],
-            vec![Role::Declare],
-        ];
-        if dice.chance(50) {
-            clients.push(vec![Role::Declare]);
-        }
-        for _ in 0..dice.between(3..=9) {
-            clients.push(vec![Role::Consume(dice.below(QUEUES.len() as u64) as usize)]);
-        }
-        let queue = dice.below(QUEUES.len() as u64) as usize;
-        clients.push(vec![Role::Consume(queue), Role::Publish, Role::Consume(queue)]);
-        clients
     }
 
     fn die_last(&mut self) {
@@ -411,28 +397,9 @@ impl World {
         }
     }
 
-    /// What must hold when nobody is connected and nothing is under way.
     fn check_quiet(&mut self) {
-        for core in self.broker.cores() {
-            let id = core.shard.id();
-            core.shard.check_invariants();
-            for other in (0..CORES as u16).map(ShardId) {
-                let bytes = core.shard.mailbox().unaccepted_bytes(other);
-                if bytes > 0 {
-                    self.auditor.accuse(format!(
-                        "core {id} still counts {bytes} bytes under way to core {other}"
-                    ));
-                }
-            }
-            for queue in core.shard.queues().iter() {
-                let (unacked, consumers) = (queue.queue.unacked_count(), queue.queue.consumer_count());
-                if unacked > 0 || consumers > 0 || queue.is_frozen {
-                    let (name, frozen) = (&queue.name, queue.is_frozen);
-                    self.auditor.accuse(format!(
-                        "queue {name} still has {unacked} unacked messages and {consumers} consumers, frozen: {frozen}"
-                    ));
-                }
-            }
+        if let Err(fault) = check_quiet(&self.broker) {
+            self.auditor.accuse(fault);
         }
     }
 }

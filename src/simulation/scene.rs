@@ -1,0 +1,73 @@
+//! `Scene`: what a run is about, besides what is in every run: its themes, chosen from the seed, and its cast.
+//!
+//! A theme is in one run of four, so that each meets the others and the crashes, and none hides what the rest finds.
+
+use super::catalogue::QUEUES;
+use super::client::Role;
+use super::dice::Dice;
+use super::manner::Manner;
+
+/// Runs of a hundred in which a theme appears.
+const THEME_PERCENT: u64 = 25;
+
+/// Something that only some runs have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Theme {
+    /// Publishers whose runs mix persistent and transient messages, small and large.
+    MixedRuns,
+}
+
+/// All themes.
+const THEMES: [Theme; 1] = [Theme::MixedRuns];
+
+/// The themes of a run.
+#[derive(Clone, Debug)]
+pub struct Scene(Vec<Theme>);
+
+impl Scene {
+    /// Chooses the themes of a run.
+    pub fn choose(dice: &mut Dice) -> Self {
+        Self(
+            THEMES
+                .into_iter()
+                .filter(|_| dice.chance(THEME_PERCENT))
+                .collect(),
+        )
+    }
+
+    /// Whether the run has this theme.
+    pub fn has(&self, theme: Theme) -> bool {
+        self.0.contains(&theme)
+    }
+
+    /// The clients of the run, each with the roles it plays.
+    pub fn cast(&self, dice: &mut Dice) -> Vec<Vec<Role>> {
+        let mut clients = ordinary_cast(dice);
+        if self.has(Theme::MixedRuns) {
+            clients.extend([
+                vec![Role::Publish(Manner::Mixed)],
+                vec![Role::Publish(Manner::Mixed)],
+            ]);
+        }
+        clients
+    }
+}
+
+fn ordinary_cast(dice: &mut Dice) -> Vec<Vec<Role>> {
+    let publish = Role::Publish(Manner::Ordinary);
+    let mut clients = vec![
+        vec![publish],
+        vec![publish, publish],
+        vec![Role::Get],
+        vec![Role::Declare],
+    ];
+    if dice.chance(50) {
+        clients.push(vec![Role::Declare]);
+    }
+    for _ in 0..dice.between(3..=9) {
+        clients.push(vec![Role::Consume(dice.below(QUEUES.len() as u64) as usize)]);
+    }
+    let queue = dice.below(QUEUES.len() as u64) as usize;
+    clients.push(vec![Role::Consume(queue), publish, Role::Consume(queue)]);
+    clients
+}
