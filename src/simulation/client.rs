@@ -16,6 +16,8 @@ pub enum Role {
     Publish(Manner),
     /// Consumes from a queue.
     Consume(QueueIndex),
+    /// Consumes from many queues with a prefetch for all.
+    Share,
     /// Gets.
     Get,
     /// Declares and deletes.

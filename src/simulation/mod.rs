@@ -36,6 +36,7 @@ pub mod schedule;
 pub mod scheduler;
 pub mod seat;
 pub mod session;
+pub mod sharer;
 pub mod trace;
 pub mod trouble;
 pub mod world;

@@ -15,10 +15,12 @@ const THEME_PERCENT: u64 = 25;
 pub enum Theme {
     /// Publishers whose runs mix persistent and transient messages, small and large.
     MixedRuns,
+    /// Consumers of queues of both cores that share their channel's prefetch.
+    SharedPrefetch,
 }
 
 /// All themes.
-const THEMES: [Theme; 1] = [Theme::MixedRuns];
+const THEMES: [Theme; 2] = [Theme::MixedRuns, Theme::SharedPrefetch];
 
 /// The themes of a run.
 #[derive(Clone, Debug)]
@@ -48,6 +50,9 @@ impl Scene {
                 vec![Role::Publish(Manner::Mixed)],
                 vec![Role::Publish(Manner::Mixed)],
             ]);
+        }
+        if self.has(Theme::SharedPrefetch) {
+            clients.extend([vec![Role::Share], vec![Role::Share]]);
         }
         clients
     }

@@ -13,6 +13,7 @@ use super::network::LinkId;
 use super::publisher::Publisher;
 use super::scheduler::Scheduler;
 use super::seat::{Seat, Surroundings};
+use super::sharer::Sharer;
 use crate::model::FieldTable;
 use crate::protocol::content::ContentHeader;
 use crate::protocol::frame::{Frame, FrameKind, PROTOCOL_HEADER, decode_frame};
@@ -310,6 +311,7 @@ fn actor(role: Role, client: usize, scheduler: &mut Scheduler) -> Box<dyn Actor>
         Role::Found => Box::new(Founder::default()),
         Role::Publish(manner) => Box::new(Publisher::new(manner, scheduler.dice.below(1 << 16) as usize)),
         Role::Consume(queue) => Box::new(Consumer::new(queue)),
+        Role::Share => Box::new(Sharer::default()),
         Role::Get => Box::new(Getter::default()),
         Role::Declare => Box::new(Declarer::new(client)),
         Role::Drain => Box::new(Drainer::default()),
