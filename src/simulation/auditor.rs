@@ -11,6 +11,7 @@
 use super::catalogue::{CatalogueQueue, QUEUES, QueueIndex, TARGETS, Target};
 use super::copies::{Copy, Receipt, SessionId, Standing};
 use super::letter::Letter;
+use super::tenancies::Tenancies;
 use super::trace::Trace;
 use crate::model::Moment;
 use std::collections::{BTreeMap, VecDeque};
@@ -81,6 +82,8 @@ pub struct Auditor {
     life: u32,
     /// By lane: settles that the owner has taken, with the event of its answer.
     taken: Vec<VecDeque<(u64, MessageId, QueueIndex)>>,
+    /// Who lives in which auto-delete queue.
+    pub tenancies: Tenancies,
     violation: Option<String>,
     /// Confirms of persistent messages in durable queues.
     pub durable_confirms: u64,
@@ -126,6 +129,7 @@ impl Auditor {
 
     /// A channel's connection has broken.
     pub fn break_session(&mut self, session: SessionId) {
+        self.tenancies.pull_down(session);
         self.for_touched(session, |copy| copy.break_off(session));
     }
 
@@ -138,6 +142,7 @@ impl Auditor {
 
     /// A channel was closed in order, by its client.
     pub fn end_session(&mut self, session: SessionId) {
+        self.tenancies.close(session);
         self.for_touched(session, |copy| copy.end(session));
     }
 
@@ -148,6 +153,7 @@ impl Auditor {
 
     /// The broker has died; `keeps_written` unless the power was lost.
     pub fn end_life(&mut self, keeps_written: bool) {
+        self.tenancies.pull_all_down();
         self.for_all(|copy| copy.survive(keeps_written));
         self.taken.clear();
     }

@@ -18,6 +18,8 @@ pub enum Role {
     Consume(QueueIndex),
     /// Consumes from many queues with a prefetch for all.
     Share,
+    /// Lives in auto-delete queues.
+    Rent,
     /// Gets.
     Get,
     /// Declares and deletes.

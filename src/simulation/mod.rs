@@ -37,6 +37,8 @@ pub mod scheduler;
 pub mod seat;
 pub mod session;
 pub mod sharer;
+pub mod tenancies;
+pub mod tenant;
 pub mod trace;
 pub mod trouble;
 pub mod world;

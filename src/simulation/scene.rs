@@ -17,10 +17,12 @@ pub enum Theme {
     MixedRuns,
     /// Consumers of queues of both cores that share their channel's prefetch.
     SharedPrefetch,
+    /// Auto-delete queues that go with each tenant and come with the next.
+    AutoDelete,
 }
 
 /// All themes.
-const THEMES: [Theme; 2] = [Theme::MixedRuns, Theme::SharedPrefetch];
+const THEMES: [Theme; 3] = [Theme::MixedRuns, Theme::SharedPrefetch, Theme::AutoDelete];
 
 /// The themes of a run.
 #[derive(Clone, Debug)]
@@ -53,6 +55,9 @@ impl Scene {
         }
         if self.has(Theme::SharedPrefetch) {
             clients.extend([vec![Role::Share], vec![Role::Share]]);
+        }
+        if self.has(Theme::AutoDelete) {
+            clients.extend((0..dice.between(2..=4)).map(|_| vec![Role::Rent]));
         }
         clients
     }

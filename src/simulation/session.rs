@@ -14,6 +14,7 @@ use super::publisher::Publisher;
 use super::scheduler::Scheduler;
 use super::seat::{Seat, Surroundings};
 use super::sharer::Sharer;
+use super::tenant::Tenant;
 use crate::model::FieldTable;
 use crate::protocol::content::ContentHeader;
 use crate::protocol::frame::{Frame, FrameKind, PROTOCOL_HEADER, decode_frame};
@@ -312,6 +313,7 @@ fn actor(role: Role, client: usize, scheduler: &mut Scheduler) -> Box<dyn Actor>
         Role::Publish(manner) => Box::new(Publisher::new(manner, scheduler.dice.below(1 << 16) as usize)),
         Role::Consume(queue) => Box::new(Consumer::new(queue)),
         Role::Share => Box::new(Sharer::default()),
+        Role::Rent => Box::new(Tenant::default()),
         Role::Get => Box::new(Getter::default()),
         Role::Declare => Box::new(Declarer::new(client)),
         Role::Drain => Box::new(Drainer::default()),
