@@ -20,6 +20,8 @@ pub enum Role {
     Share,
     /// Lives in auto-delete queues.
     Rent,
+    /// Declares and deletes what others declare and delete.
+    Fight,
     /// Gets.
     Get,
     /// Declares and deletes.

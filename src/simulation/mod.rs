@@ -31,6 +31,7 @@ pub mod manner;
 pub mod network;
 pub mod publisher;
 pub mod quiet;
+pub mod rival;
 pub mod scene;
 pub mod schedule;
 pub mod scheduler;

@@ -19,10 +19,17 @@ pub enum Theme {
     SharedPrefetch,
     /// Auto-delete queues that go with each tenant and come with the next.
     AutoDelete,
+    /// Clients that declare and delete the same queues at the same time.
+    Rivals,
 }
 
 /// All themes.
-const THEMES: [Theme; 3] = [Theme::MixedRuns, Theme::SharedPrefetch, Theme::AutoDelete];
+const THEMES: [Theme; 4] = [
+    Theme::MixedRuns,
+    Theme::SharedPrefetch,
+    Theme::AutoDelete,
+    Theme::Rivals,
+];
 
 /// The themes of a run.
 #[derive(Clone, Debug)]
@@ -58,6 +65,9 @@ impl Scene {
         }
         if self.has(Theme::AutoDelete) {
             clients.extend((0..dice.between(2..=4)).map(|_| vec![Role::Rent]));
+        }
+        if self.has(Theme::Rivals) {
+            clients.extend((0..dice.between(2..=5)).map(|_| vec![Role::Fight]));
         }
         clients
     }

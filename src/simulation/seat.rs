@@ -7,7 +7,8 @@ use super::dice::Dice;
 use super::letter::Letter;
 use crate::protocol::content::ContentHeader;
 use crate::protocol::method::{
-    BasicDeliver, BasicGetOk, BasicReturn, ChannelClose, ChannelCloseOk, ChannelOpen, Method,
+    BasicDeliver, BasicGetOk, BasicReturn, ChannelClose, ChannelCloseOk, ChannelOpen, Method, QueueDeclare,
+    QueueDelete,
 };
 
 /// What a client does with its time, besides its actor.
@@ -188,7 +189,7 @@ impl Seat {
 
     fn be_closed(&mut self, close: &ChannelClose<'_>, around: &mut Surroundings<'_>) -> bool {
         let is_race = matches!(close.reply_code, 404..=406) && self.actor.may_be_refused();
-        if !is_race {
+        if !is_race || is_never_missing(close) {
             let (code, text) = (close.reply_code, close.reply_text.escape_ascii());
             let who = self.actor.describe();
             around
@@ -199,6 +200,16 @@ impl Seat {
         Method::from(ChannelCloseOk {}).encode(self.channel, around.out);
         true
     }
+}
+
+/// What is declared need not be there before, and what is deleted need not be there any more. (Whoever may be refused
+/// declares nothing passively.)
+fn is_never_missing(close: &ChannelClose<'_>) -> bool {
+    close.reply_code == 404
+        && matches!(
+            (close.class_id, close.method_id),
+            QueueDeclare::IDS | QueueDelete::IDS
+        )
 }
 
 fn talk<'t>(channel: u16, session: SessionId, around: &'t mut Surroundings<'_>) -> Talk<'t> {

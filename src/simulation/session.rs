@@ -11,6 +11,7 @@ use super::founder::Founder;
 use super::getter::Getter;
 use super::network::LinkId;
 use super::publisher::Publisher;
+use super::rival::Rival;
 use super::scheduler::Scheduler;
 use super::seat::{Seat, Surroundings};
 use super::sharer::Sharer;
@@ -314,6 +315,7 @@ fn actor(role: Role, client: usize, scheduler: &mut Scheduler) -> Box<dyn Actor>
         Role::Consume(queue) => Box::new(Consumer::new(queue)),
         Role::Share => Box::new(Sharer::default()),
         Role::Rent => Box::new(Tenant::default()),
+        Role::Fight => Box::new(Rival::default()),
         Role::Get => Box::new(Getter::default()),
         Role::Declare => Box::new(Declarer::new(client)),
         Role::Drain => Box::new(Drainer::default()),
