@@ -24,6 +24,11 @@ use std::collections::VecDeque;
 /// Cores of the simulated broker.
 pub const CORES: usize = 2;
 
+/// Receive buffers of a core, more than it has connections.
+const BUFFERS: usize = 64;
+/// Receive buffers of a core that has too few.
+const FEW_BUFFERS: usize = 4;
+
 /// How a life of the broker ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Death {
@@ -38,6 +43,8 @@ pub enum Death {
 /// The broker under test.
 pub struct Broker {
     settings: Settings,
+    /// Receive buffers of a core.
+    buffers: usize,
     log: LogOptions,
     cores: Vec<Core>,
     disks: Vec<MemoryDisk>,
@@ -55,6 +62,11 @@ impl Broker {
         scheduler.say(format_args!("{settings:?}, segments of {segment_bytes} bytes"));
         Self {
             settings,
+            buffers: if scene.has(Theme::FewBuffers) {
+                FEW_BUFFERS
+            } else {
+                BUFFERS
+            },
             log: LogOptions {
                 segment_bytes,
                 spare_segments: scheduler.dice.below(3) as usize,
@@ -120,7 +132,8 @@ impl Broker {
         for (index, dealt) in dealt.into_iter().enumerate() {
             let shard = self.make_shard(index, dealt, scheduler.dice.seed());
             let buffer_bytes = self.settings.tuning.frame_max as usize + 16 * 1024;
-            self.cores.push(Core::new(shard, self.life, buffer_bytes));
+            self.cores
+                .push(Core::new(shard, self.life, (buffer_bytes, self.buffers)));
             scheduler.arrange(self.life, index, CoreHappening::Timer);
         }
         Ok(messages)
@@ -257,7 +270,10 @@ fn choose_settings(durability: Durability, scene: &Scene, scheduler: &mut Schedu
         ring_credit_bytes: *dice.pick(&[500, 8_000, 1 << 20]),
         durability,
         sync_interval_max_milliseconds: dice.between(5..=100),
-        message_memory_max: 1 << 30,
+        message_memory_max: match scene.has(Theme::ShortMemory) {
+            true => *dice.pick(&[100_000, 400_000, 2_000_000]),
+            false => 1 << 30,
+        },
         disk_free_min: 0,
         deliveries_a_tick: *dice.pick(&[1, 10, 16_384]),
     }

@@ -26,6 +26,8 @@ pub enum Role {
     Get,
     /// Declares and deletes.
     Declare,
+    /// Takes what there is while the others end.
+    Sweep,
     /// Empties all queues.
     Drain,
 }
@@ -60,6 +62,11 @@ impl Client {
     /// Whether it has ever been connected.
     pub fn has_been_connected(&self) -> bool {
         self.sessions > 0
+    }
+
+    /// Whether it plays `role`.
+    pub fn plays(&self, role: Role) -> bool {
+        self.roles.contains(&role)
     }
 
     /// What it is doing.

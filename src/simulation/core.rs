@@ -14,8 +14,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
-/// Buffers of a core.
-const BUFFERS_MAX: usize = 64;
 /// Bytes of a write's share.
 const WRITE_SHARE: usize = 1 << 20;
 
@@ -47,6 +45,8 @@ pub struct Core {
     /// The shard itself.
     pub shard: Shard,
     pool: BufferPool,
+    /// Connections whose reader waits for a buffer.
+    starved: Vec<LinkId>,
     posted: VecDeque<Posted>,
     sockets: Vec<Option<LinkId>>,
     syncing: Option<Syncing>,
@@ -59,13 +59,14 @@ pub struct Core {
 }
 
 impl Core {
-    /// A core around `shard`, in this life of the broker, with receive buffers of `buffer_bytes`.
-    pub fn new(shard: Shard, life: u32, buffer_bytes: usize) -> Self {
+    /// A core around `shard`, in this life of the broker, with so many receive buffers of `buffer_bytes`.
+    pub fn new(shard: Shard, life: u32, (buffer_bytes, buffers): (usize, usize)) -> Self {
         Self {
             index: usize::from(shard.id().0),
             life,
             shard,
-            pool: BufferPool::new(buffer_bytes, BUFFERS_MAX),
+            pool: BufferPool::new(buffer_bytes, buffers),
+            starved: Vec::new(),
             posted: VecDeque::new(),
             sockets: Vec::new(),
             syncing: None,
@@ -92,21 +93,22 @@ impl Core {
         self.post(Posted::Accepted(id), scheduler);
     }
 
-    /// The reader looks at a connection.
+    /// The reader looks at a connection. Without a buffer it waits until one comes back.
     pub fn reach(&mut self, id: LinkId, scheduler: &mut Scheduler) {
         let buffer_bytes = self.pool.buffer_bytes();
         let Some(link) = scheduler.network.link(id) else {
             return;
         };
+        if link.can_be_read() && self.pool.take().is_none() {
+            return self.starved.push(id);
+        }
         let slot = link.token;
         let dice = &mut scheduler.dice;
         match link.receive(buffer_bytes, |count| dice.cut(count)) {
             Arrival::Nothing => {}
             Arrival::Bytes(bytes) => {
                 let count = bytes.len();
-                let buffer = self.pool.holding(&bytes).expect(
-                    "a connection has one buffer under way, and there are fewer connections than buffers",
-                );
+                let buffer = self.pool.holding(&bytes).expect("one was free just above");
                 scheduler.say(format_args!(
                     "core {} receives {count} bytes on link {id}",
                     self.index
@@ -207,6 +209,9 @@ impl Core {
             self.shard.check_invariants();
         }
         let batches = self.perform(scheduler);
+        for id in std::mem::take(&mut self.starved) {
+            scheduler.arrange_reach(id);
+        }
         if self.has_more || !self.posted.is_empty() || self.shard.has_work() {
             self.arrange_tick(scheduler);
         }

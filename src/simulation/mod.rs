@@ -38,6 +38,7 @@ pub mod scheduler;
 pub mod seat;
 pub mod session;
 pub mod sharer;
+pub mod sweeper;
 pub mod tenancies;
 pub mod tenant;
 pub mod trace;

@@ -9,6 +9,8 @@ use super::manner::Manner;
 
 /// Runs of a hundred in which a theme appears.
 const THEME_PERCENT: u64 = 25;
+/// Publishers that have too few buffers.
+const CROWD: usize = 10;
 
 /// Something that only some runs have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,14 +23,20 @@ pub enum Theme {
     AutoDelete,
     /// Clients that declare and delete the same queues at the same time.
     Rivals,
+    /// So little memory that alarms hold publishers back.
+    ShortMemory,
+    /// Many publishers on few receive buffers.
+    FewBuffers,
 }
 
 /// All themes.
-const THEMES: [Theme; 4] = [
+const THEMES: [Theme; 6] = [
     Theme::MixedRuns,
     Theme::SharedPrefetch,
     Theme::AutoDelete,
     Theme::Rivals,
+    Theme::ShortMemory,
+    Theme::FewBuffers,
 ];
 
 /// The themes of a run.
@@ -53,7 +61,13 @@ impl Scene {
 
     /// The clients of the run, each with the roles it plays.
     pub fn cast(&self, dice: &mut Dice) -> Vec<Vec<Role>> {
-        let mut clients = ordinary_cast(dice);
+        let mut clients = match self.has(Theme::ShortMemory) {
+            true => one_way_cast(dice),
+            false => ordinary_cast(dice),
+        };
+        if self.has(Theme::FewBuffers) {
+            clients.extend((0..CROWD).map(|_| vec![Role::Publish(Manner::Ordinary)]));
+        }
         if self.has(Theme::MixedRuns) {
             clients.extend([
                 vec![Role::Publish(Manner::Mixed)],
@@ -89,5 +103,17 @@ fn ordinary_cast(dice: &mut Dice) -> Vec<Vec<Role>> {
     }
     let queue = dice.below(QUEUES.len() as u64) as usize;
     clients.push(vec![Role::Consume(queue), publish, Role::Consume(queue)]);
+    clients
+}
+
+/// Nobody publishes on a connection on which it must settle, and every queue has a consumer: an alarm ends once what
+/// was published is consumed. Queues that are only filled would keep it up.
+fn one_way_cast(dice: &mut Dice) -> Vec<Vec<Role>> {
+    let publish = Role::Publish(Manner::Ordinary);
+    let mut clients = vec![vec![publish], vec![publish, publish], vec![Role::Get]];
+    clients.extend((0..QUEUES.len()).map(|queue| vec![Role::Consume(queue)]));
+    for _ in 0..dice.between(0..=3) {
+        clients.push(vec![Role::Consume(dice.below(QUEUES.len() as u64) as usize)]);
+    }
     clients
 }

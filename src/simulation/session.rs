@@ -15,6 +15,7 @@ use super::rival::Rival;
 use super::scheduler::Scheduler;
 use super::seat::{Seat, Surroundings};
 use super::sharer::Sharer;
+use super::sweeper::Sweeper;
 use super::tenant::Tenant;
 use crate::model::FieldTable;
 use crate::protocol::content::ContentHeader;
@@ -54,6 +55,8 @@ pub struct Session {
     link: LinkId,
     stage: Stage,
     frame_max: u32,
+    /// Whether an alarm holds its publishes.
+    is_blocked: bool,
     input: Vec<u8>,
     output: Vec<u8>,
     seats: Vec<Seat>,
@@ -69,6 +72,7 @@ impl Session {
             link,
             stage: Stage::AwaitStart,
             frame_max: HANDSHAKE_FRAME_MAX,
+            is_blocked: false,
             input: Vec::new(),
             output: PROTOCOL_HEADER.to_vec(),
             seats: seats.collect(),
@@ -93,7 +97,13 @@ impl Session {
     /// What it is doing.
     pub fn describe(&self) -> String {
         let seats: Vec<String> = self.seats.iter().map(Seat::describe).collect();
-        format!("on link {} {:?}: {}", self.link, self.stage, seats.join("; "))
+        let blocked = if self.is_blocked { ", blocked" } else { "" };
+        format!(
+            "on link {} {:?}{blocked}: {}",
+            self.link,
+            self.stage,
+            seats.join("; ")
+        )
     }
 
     /// Sends what is to be sent.
@@ -244,6 +254,12 @@ impl Session {
                 self.seats.iter_mut().for_each(|seat| seat.open(&mut around));
             }
             (Stage::Closing, Method::ConnectionCloseOk(_)) => {}
+            (Stage::Running | Stage::Closing, Method::ConnectionBlocked(_)) if !self.is_blocked => {
+                self.is_blocked = true;
+            }
+            (Stage::Running | Stage::Closing, Method::ConnectionUnblocked(_)) if self.is_blocked => {
+                self.is_blocked = false;
+            }
             (_, Method::ConnectionClose(close)) => self.be_closed(close, outside),
             (stage, method) => {
                 let name = method.name();
@@ -267,6 +283,7 @@ impl Session {
     fn log_in(&mut self) {
         let capabilities = FieldTable::builder()
             .boolean("consumer_cancel_notify", true)
+            .boolean("connection.blocked", true)
             .build();
         let properties = FieldTable::builder().table("capabilities", &capabilities).build();
         let start_ok = ConnectionStartOk {
@@ -316,6 +333,7 @@ fn actor(role: Role, client: usize, scheduler: &mut Scheduler) -> Box<dyn Actor>
         Role::Share => Box::new(Sharer::default()),
         Role::Rent => Box::new(Tenant::default()),
         Role::Fight => Box::new(Rival::default()),
+        Role::Sweep => Box::new(Sweeper::default()),
         Role::Get => Box::new(Getter::default()),
         Role::Declare => Box::new(Declarer::new(client)),
         Role::Drain => Box::new(Drainer::default()),

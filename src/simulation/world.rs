@@ -11,7 +11,7 @@ use super::auditor::{Auditor, Tally};
 use super::broker::{Broker, CORES, Death};
 use super::client::{Client, Role};
 use super::quiet::check_quiet;
-use super::scene::Scene;
+use super::scene::{Scene, Theme};
 use super::scheduler::{CoreHappening, Happening, Scheduler};
 use super::session::Outside;
 use super::trace::Trace;
@@ -111,7 +111,7 @@ impl World {
             }
             Happening::Read(id) => self.let_client_read(id),
             Happening::Turn { client, session } => {
-                let (clients, mut outside) = self.outside();
+                let (clients, mut outside) = self.outside(client);
                 clients[client].act(session, &mut outside);
                 self.reconnect(client);
             }
@@ -171,7 +171,7 @@ impl World {
             let count = bytes.len();
             self.scheduler
                 .say(format_args!("client {client} reads {count} bytes on link {id}"));
-            let (clients, mut outside) = self.outside();
+            let (clients, mut outside) = self.outside(client);
             clients[client].read(&bytes, &mut outside);
         }
         let is_ended = self
@@ -180,7 +180,7 @@ impl World {
             .link(id)
             .is_some_and(|link| link.is_ended_for_client());
         if is_ended {
-            let (clients, mut outside) = self.outside();
+            let (clients, mut outside) = self.outside(client);
             clients[client].meet_end(&mut outside);
             self.scheduler.network.forget(id);
             self.reconnect(client);
@@ -191,9 +191,9 @@ impl World {
 
     // ---- clients
 
-    /// The clients, and what is around each.
-    fn outside(&mut self) -> (&mut [Client], Outside<'_>) {
-        let is_winding_down = self.is_winding_down();
+    /// The clients, and what is around this one.
+    fn outside(&mut self, client: usize) -> (&mut [Client], Outside<'_>) {
+        let is_winding_down = self.is_winding_down(client);
         let outside = Outside {
             auditor: &mut self.auditor,
             scheduler: &mut self.scheduler,
@@ -203,9 +203,10 @@ impl World {
         (&mut self.clients, outside)
     }
 
-    /// The founder and whoever empties the queues go as soon as they are done.
-    fn is_winding_down(&self) -> bool {
-        self.phase != Phase::Working
+    /// The founder and whoever empties the queues go as soon as they are done; the sweeper when all others have gone.
+    fn is_winding_down(&self, client: usize) -> bool {
+        let is_alone = || self.clients.iter().filter(|client| client.is_connected()).count() == 1;
+        self.phase != Phase::Working && (!self.clients[client].plays(Role::Sweep) || is_alone())
     }
 
     fn add_client(&mut self, roles: Vec<Role>, break_percent: u64) {
@@ -227,7 +228,8 @@ impl World {
             Phase::Founding => true,
             Phase::Working => client > 0,
             Phase::Emptying(_) => client + 1 == self.clients.len(),
-            Phase::WindingDown | Phase::Finished => false,
+            Phase::WindingDown => self.clients[client].plays(Role::Sweep),
+            Phase::Finished => false,
         };
         if self.clients[client].is_connected() || !is_its_time {
             return;
@@ -315,7 +317,7 @@ impl World {
                 self.meet_trouble();
                 if self.happened - self.phase_began > self.work && self.broker.is_up() && !self.is_draining {
                     self.broker.mend_disks();
-                    self.enter(Phase::WindingDown);
+                    self.wind_down();
                 }
             }
             Phase::WindingDown if self.is_quiet() => {
@@ -351,6 +353,13 @@ impl World {
         for roles in self.scene.cast(&mut self.scheduler.dice) {
             let break_percent = self.scheduler.dice.below(3);
             self.add_client(roles, break_percent);
+        }
+    }
+
+    fn wind_down(&mut self) {
+        self.enter(Phase::WindingDown);
+        if self.scene.has(Theme::ShortMemory) {
+            self.add_client(vec![Role::Sweep], 0);
         }
     }
 
@@ -390,8 +399,10 @@ impl World {
                 .map(Client::describe)
                 .collect();
             let phase = self.phase;
+            let cores = self.broker.cores().iter();
+            let memory: Vec<u64> = cores.map(|core| core.shard.message_memory()).collect();
             self.auditor.accuse(format!(
-                "{phase:?} does not come to an end: {}",
+                "{phase:?} does not come to an end, message memory of the cores {memory:?}: {}",
                 awaited.join(" | ")
             ));
         }
