@@ -55,6 +55,11 @@ pub trait Actor {
     /// It is its turn.
     fn act(&mut self, talk: &mut Talk<'_>) -> Wish;
 
+    /// Whether it reads what comes.
+    fn is_listening(&self) -> bool {
+        true
+    }
+
     /// Whether it has nothing more to do, once the run comes to its end.
     fn is_at_rest(&self) -> bool;
 

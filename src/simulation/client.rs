@@ -22,6 +22,8 @@ pub enum Role {
     Rent,
     /// Declares and deletes what others declare and delete.
     Fight,
+    /// Asks for much and reads nothing for a while.
+    Flood,
     /// Gets.
     Get,
     /// Declares and deletes.
@@ -67,6 +69,11 @@ impl Client {
     /// Whether it plays `role`.
     pub fn plays(&self, role: Role) -> bool {
         self.roles.contains(&role)
+    }
+
+    /// Whether it reads what comes.
+    pub fn is_listening(&self) -> bool {
+        self.session.as_ref().is_none_or(Session::is_listening)
     }
 
     /// What it is doing.

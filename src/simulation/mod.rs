@@ -15,6 +15,7 @@
 
 pub mod actor;
 pub mod auditor;
+pub mod bounds;
 pub mod broker;
 pub mod catalogue;
 pub mod client;
@@ -24,6 +25,7 @@ pub mod core;
 pub mod declarer;
 pub mod dice;
 pub mod drainer;
+pub mod flooder;
 pub mod founder;
 pub mod getter;
 pub mod letter;

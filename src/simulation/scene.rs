@@ -27,16 +27,19 @@ pub enum Theme {
     ShortMemory,
     /// Many publishers on few receive buffers.
     FewBuffers,
+    /// Clients that do not read what they ask for.
+    Floods,
 }
 
 /// All themes.
-const THEMES: [Theme; 6] = [
+const THEMES: [Theme; 7] = [
     Theme::MixedRuns,
     Theme::SharedPrefetch,
     Theme::AutoDelete,
     Theme::Rivals,
     Theme::ShortMemory,
     Theme::FewBuffers,
+    Theme::Floods,
 ];
 
 /// The themes of a run.
@@ -82,6 +85,10 @@ impl Scene {
         }
         if self.has(Theme::Rivals) {
             clients.extend((0..dice.between(2..=5)).map(|_| vec![Role::Fight]));
+        }
+        // Who floods settles late what it got: held back with its publishes, it would keep an alarm up.
+        if self.has(Theme::Floods) && !self.has(Theme::ShortMemory) {
+            clients.extend([vec![Role::Flood], vec![Role::Flood]]);
         }
         clients
     }

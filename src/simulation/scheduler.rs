@@ -130,6 +130,14 @@ impl Scheduler {
         }
     }
 
+    /// Arranges for a client that does not listen to look again.
+    pub fn arrange_late_read(&mut self, id: LinkId) {
+        if let Some(link) = self.network.link(id) {
+            link.is_read_arranged = true;
+            self.schedule.after(MILLISECOND, Happening::Read(id));
+        }
+    }
+
     /// Arranges for a client's next turn.
     pub fn arrange_turn(&mut self, client: usize, session: u32) {
         let delay = self.dice.between(10 * MICROSECOND..=400 * MICROSECOND);

@@ -73,6 +73,11 @@ impl Seat {
         self.state == State::Open && self.actor.is_at_rest()
     }
 
+    /// Whether its actor reads what comes.
+    pub fn is_listening(&self) -> bool {
+        self.state != State::Open || self.actor.is_listening()
+    }
+
     /// What its actor is and waits for.
     pub fn describe(&self) -> String {
         format!(

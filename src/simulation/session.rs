@@ -7,6 +7,7 @@ use super::client::Role;
 use super::consumer::Consumer;
 use super::declarer::Declarer;
 use super::drainer::Drainer;
+use super::flooder::Flooder;
 use super::founder::Founder;
 use super::getter::Getter;
 use super::network::LinkId;
@@ -92,6 +93,11 @@ impl Session {
     /// Whether it has asked for its end.
     pub fn is_closing(&self) -> bool {
         self.stage == Stage::Closing
+    }
+
+    /// Whether it reads what comes.
+    pub fn is_listening(&self) -> bool {
+        self.stage != Stage::Running || self.seats.iter().all(Seat::is_listening)
     }
 
     /// What it is doing.
@@ -334,6 +340,7 @@ fn actor(role: Role, client: usize, scheduler: &mut Scheduler) -> Box<dyn Actor>
         Role::Rent => Box::new(Tenant::default()),
         Role::Fight => Box::new(Rival::default()),
         Role::Sweep => Box::new(Sweeper::default()),
+        Role::Flood => Box::new(Flooder::default()),
         Role::Get => Box::new(Getter::default()),
         Role::Declare => Box::new(Declarer::new(client)),
         Role::Drain => Box::new(Drainer::default()),

@@ -148,7 +148,10 @@ impl World {
         if let Err(error) = self.broker.tick(core, &mut self.scheduler) {
             self.scheduler
                 .say(format_args!("core {core} fails, and the broker with it: {error}"));
-            self.die(Death::PowerLoss);
+            return self.die(Death::PowerLoss);
+        }
+        if let Err(fault) = self.broker.check_bounds(core) {
+            self.auditor.accuse(fault);
         }
     }
 
@@ -163,6 +166,9 @@ impl World {
             return;
         }
         let (client, core) = (link.client, link.core);
+        if !self.is_draining && !self.clients[client].is_listening() {
+            return self.scheduler.arrange_late_read(id);
+        }
         let (bytes, is_relieved) = link.read(|count| dice.cut(count));
         if is_relieved && let Some(core) = self.broker.core(self.broker.life(), core) {
             core.make_writable(id, &mut self.scheduler);
