@@ -282,7 +282,10 @@ fn choose_settings(durability: Durability, scene: &Scene, scheduler: &mut Schedu
             true => *dice.pick(&[2_000, 20_000]),
             false => *dice.pick(&[2_000, 20_000, 1 << 20]),
         },
-        ring_credit_bytes: *dice.pick(&[500, 8_000, 1 << 20]),
+        ring_credit_bytes: match scene.has(Theme::Pouring) {
+            true => *dice.pick(&[500, 8_000]),
+            false => *dice.pick(&[500, 8_000, 1 << 20]),
+        },
         durability,
         sync_interval_max_milliseconds: dice.between(5..=100),
         message_memory_max: match scene.has(Theme::ShortMemory) {

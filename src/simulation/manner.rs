@@ -8,6 +8,8 @@ use super::dice::Dice;
 const BURST_MAX: u64 = 24;
 /// Most publishes of a turn that mixes them.
 const MIXED_BURST_MAX: u64 = 8;
+/// Most publishes of a turn that pours.
+const POURING_BURST_MAX: u64 = 40;
 
 /// A publisher's habits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub enum Manner {
     /// Runs to one durable queue that mix large with small and persistent with transient, and end in a transient one: of
     /// what crosses to another core in parts, the last needs no sync.
     Mixed,
+    /// Much and transient, to queues whose consumers need not ack.
+    Pouring,
 }
 
 impl Manner {
@@ -26,6 +30,7 @@ impl Manner {
         match self {
             Manner::Ordinary => ordinary_burst(favourite, dice),
             Manner::Mixed => mixed_burst(dice),
+            Manner::Pouring => pouring_burst(dice),
         }
     }
 }
@@ -58,6 +63,25 @@ fn mixed_burst(dice: &mut Dice) -> Vec<Publishing> {
         is_mandatory: false,
     };
     (0..count).map(publishing).collect()
+}
+
+fn pouring_burst(dice: &mut Dice) -> Vec<Publishing> {
+    let target = lossy_target(dice);
+    let count = dice.between(1..=POURING_BURST_MAX);
+    let publishing = |_| Publishing {
+        target,
+        body_length: dice.between(2_000..=8_000) as usize,
+        is_persistent: false,
+        is_mandatory: false,
+    };
+    (0..count).map(publishing).collect()
+}
+
+/// A target that leads to one queue, which may lose messages.
+fn lossy_target(dice: &mut Dice) -> usize {
+    let is_lossy = |&target: &usize| matches!(TARGETS[target].queues, [only] if QUEUES[*only].is_lossy);
+    let targets: Vec<usize> = (0..TARGETS.len()).filter(is_lossy).collect();
+    *dice.pick(&targets)
 }
 
 /// A target that leads to one queue, which is durable.

@@ -29,10 +29,12 @@ pub enum Theme {
     FewBuffers,
     /// Clients that do not read what they ask for.
     Floods,
+    /// More than the credit between cores, for consumers that do not ack.
+    Pouring,
 }
 
 /// All themes.
-const THEMES: [Theme; 7] = [
+const THEMES: [Theme; 8] = [
     Theme::MixedRuns,
     Theme::SharedPrefetch,
     Theme::AutoDelete,
@@ -40,6 +42,7 @@ const THEMES: [Theme; 7] = [
     Theme::ShortMemory,
     Theme::FewBuffers,
     Theme::Floods,
+    Theme::Pouring,
 ];
 
 /// The themes of a run.
@@ -85,6 +88,14 @@ impl Scene {
         }
         if self.has(Theme::Rivals) {
             clients.extend((0..dice.between(2..=5)).map(|_| vec![Role::Fight]));
+        }
+        if self.has(Theme::Pouring) {
+            clients.extend([
+                vec![Role::Publish(Manner::Pouring)],
+                vec![Role::Publish(Manner::Pouring)],
+            ]);
+            let lossy = (0..QUEUES.len()).filter(|&queue| QUEUES[queue].is_lossy);
+            clients.extend(lossy.flat_map(|queue| [vec![Role::Consume(queue)], vec![Role::Consume(queue)]]));
         }
         // Who floods settles late what it got: held back with its publishes, it would keep an alarm up.
         if self.has(Theme::Floods) && !self.has(Theme::ShortMemory) {
