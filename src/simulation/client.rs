@@ -7,6 +7,9 @@ use super::network::{End, LinkId};
 use super::scheduler::Scheduler;
 use super::session::{Outside, Session};
 
+/// Turns of a hundred at which a client that may vanish does.
+const VANISH_PERCENT: u64 = 4;
+
 /// What a client does on a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -54,6 +57,11 @@ impl Client {
             session: None,
             break_percent,
         }
+    }
+
+    /// Its connection.
+    pub fn link(&self) -> Option<LinkId> {
+        self.session.as_ref().map(Session::link)
     }
 
     /// Whether it is connected.
@@ -109,6 +117,8 @@ impl Client {
         };
         if !outside.is_winding_down && outside.scheduler.dice.chance(self.break_percent) {
             self.leave(outside);
+        } else if outside.may_vanish && outside.scheduler.dice.chance(VANISH_PERCENT) {
+            self.break_link(End::Reset, outside);
         } else {
             session.act(outside);
         }
@@ -148,22 +158,32 @@ impl Client {
         let Outside {
             auditor, scheduler, ..
         } = outside;
-        let (id, number) = (session.link(), self.number);
         if session.is_running() && scheduler.dice.chance(40) {
+            let (id, number) = (session.link(), self.number);
             scheduler.say(format_args!("client {number} closes link {id}"));
             session.close(auditor);
             return session.send(scheduler);
         }
-        let end = if scheduler.dice.chance(50) {
-            End::Reset
-        } else {
-            End::Finished
+        let end = match scheduler.dice.chance(50) {
+            true => End::Reset,
+            false => End::Finished,
         };
+        self.break_link(end, outside);
+    }
+
+    /// Its connection breaks, and it knows nothing of what becomes of it.
+    fn break_link(&mut self, end: End, outside: &mut Outside<'_>) {
+        let Some(id) = self.link() else { return };
+        let Outside {
+            auditor, scheduler, ..
+        } = outside;
+        let number = self.number;
         scheduler.say(format_args!("client {number} breaks link {id}: {end:?}"));
         if let Some(link) = scheduler.network.link(id) {
             link.end_by_client(end);
         }
         scheduler.arrange_reach(id);
+        scheduler.arrange_late_read(id);
         self.break_off(auditor);
     }
 }

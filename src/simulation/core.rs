@@ -128,6 +128,12 @@ impl Core {
         self.post(Posted::Writable(id), scheduler);
     }
 
+    /// Whether the connection waits: for an answer, for credit, or for the end of an alarm.
+    pub fn holds(&mut self, token: (u32, u32)) -> bool {
+        let connection = self.shard.connections().get_mut(token.0);
+        connection.is_some_and(|connection| connection.id.generation == token.1 && connection.hold.is_some())
+    }
+
     /// A batch has come.
     pub fn take_mail(&mut self, from: usize, batch: Batch, scheduler: &mut Scheduler) {
         let count = batch.messages.len();
@@ -332,7 +338,11 @@ impl Core {
                 self.shard.connections().note_output(slot);
             }
             Written::Blocked => {}
-            Written::Lost => return,
+            // The reader would meet the same, but not while the connection waits.
+            Written::Lost => {
+                let (slot, reason) = (link.token, "broken pipe".to_owned());
+                return self.post(Posted::Event(Event::Disconnected { slot, reason }), scheduler);
+            }
         }
         self.shard.relieve(slot);
         scheduler.arrange_read(id);

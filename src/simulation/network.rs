@@ -150,6 +150,11 @@ impl Link {
         (bytes, is_relieved)
     }
 
+    /// Whether the broker's writer was blocked when the client went; it goes on now, and meets the end.
+    pub fn frees_writer(&mut self) -> bool {
+        self.client_end != End::Open && std::mem::take(&mut self.is_blocked)
+    }
+
     /// Whether the client has bytes to read.
     pub fn has_bytes_for_client(&self) -> bool {
         !self.to_client.is_empty()

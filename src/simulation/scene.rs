@@ -31,10 +31,12 @@ pub enum Theme {
     Floods,
     /// More than the credit between cores, for consumers that do not ack.
     Pouring,
+    /// Clients that are gone while their connection waits for the broker.
+    Vanishing,
 }
 
 /// All themes.
-const THEMES: [Theme; 8] = [
+const THEMES: [Theme; 9] = [
     Theme::MixedRuns,
     Theme::SharedPrefetch,
     Theme::AutoDelete,
@@ -43,6 +45,7 @@ const THEMES: [Theme; 8] = [
     Theme::FewBuffers,
     Theme::Floods,
     Theme::Pouring,
+    Theme::Vanishing,
 ];
 
 /// The themes of a run.

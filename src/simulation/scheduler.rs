@@ -130,7 +130,7 @@ impl Scheduler {
         }
     }
 
-    /// Arranges for a client that does not listen to look again.
+    /// Arranges for a look at a connection whose client does not listen, or is gone.
     pub fn arrange_late_read(&mut self, id: LinkId) {
         if let Some(link) = self.network.link(id) {
             link.is_read_arranged = true;

@@ -38,6 +38,8 @@ pub struct Outside<'a> {
     pub is_winding_down: bool,
     /// Whether the broker shuts down.
     pub is_draining: bool,
+    /// Whether the client may be gone without a word because the broker lets its connection wait.
+    pub may_vanish: bool,
 }
 
 /// How far a session has come.

@@ -160,8 +160,11 @@ impl World {
         let Some(link) = network.link(id) else { return };
         link.is_read_arranged = false;
         if !link.has_client() {
+            let (core, frees_writer) = (link.core, link.frees_writer());
             if link.is_ended_for_client() {
                 network.forget(id);
+            } else if frees_writer && let Some(core) = self.broker.core(self.broker.life(), core) {
+                core.make_writable(id, &mut self.scheduler);
             }
             return;
         }
@@ -200,11 +203,13 @@ impl World {
     /// The clients, and what is around this one.
     fn outside(&mut self, client: usize) -> (&mut [Client], Outside<'_>) {
         let is_winding_down = self.is_winding_down(client);
+        let may_vanish = self.may_vanish(client);
         let outside = Outside {
             auditor: &mut self.auditor,
             scheduler: &mut self.scheduler,
             is_winding_down,
             is_draining: self.is_draining,
+            may_vanish,
         };
         (&mut self.clients, outside)
     }
@@ -213,6 +218,19 @@ impl World {
     fn is_winding_down(&self, client: usize) -> bool {
         let is_alone = || self.clients.iter().filter(|client| client.is_connected()).count() == 1;
         self.phase != Phase::Working && (!self.clients[client].plays(Role::Sweep) || is_alone())
+    }
+
+    fn may_vanish(&mut self, client: usize) -> bool {
+        if self.phase != Phase::Working || !self.scene.has(Theme::Vanishing) {
+            return false;
+        }
+        let link = self.clients[client].link();
+        let Some(link) = link.and_then(|link| self.scheduler.network.link(link)) else {
+            return false;
+        };
+        let (token, core) = (link.token, link.core);
+        let life = self.broker.life();
+        self.broker.core(life, core).is_some_and(|core| core.holds(token))
     }
 
     fn add_client(&mut self, roles: Vec<Role>, break_percent: u64) {
