@@ -17,9 +17,12 @@ use super::session::Outside;
 use super::trace::Trace;
 use super::trouble::{Trouble, Troubles};
 use crate::config::Durability;
+use crate::model::Moment;
 
 /// Happenings after which a run that should come to rest is stuck.
 const PATIENCE: u64 = 400_000;
+/// Longest orderly stop: clients answer within milliseconds, so nothing may have to wait for a handshake's limit.
+const DRAIN_MILLISECONDS_MAX: u64 = 3_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -41,6 +44,7 @@ pub struct World {
     durability: Durability,
     phase: Phase,
     is_draining: bool,
+    drain_began: Moment,
     happened: u64,
     /// Happenings until the end of work.
     work: u64,
@@ -69,6 +73,7 @@ impl World {
             durability,
             phase: Phase::Founding,
             is_draining: false,
+            drain_began: Moment::default(),
             happened: 0,
             work: steps,
             phase_began: 0,
@@ -311,6 +316,7 @@ impl World {
     fn begin_stop(&mut self) {
         self.scheduler.say(format_args!("the broker shuts down"));
         self.is_draining = true;
+        self.drain_began = self.scheduler.now();
         self.auditor.begin_drain();
         self.broker.drain(&mut self.scheduler);
     }
@@ -332,8 +338,8 @@ impl World {
 
     /// Goes on to the next phase when this one has come to its end.
     fn go_on(&mut self) {
-        if self.is_draining && self.broker.is_up() && self.broker.is_drained() {
-            self.die(Death::Stop);
+        if self.is_draining && self.broker.is_up() {
+            self.go_on_draining();
         }
         match self.phase {
             Phase::Founding if self.is_quiet() && self.clients[0].has_been_connected() => self.begin_work(),
@@ -363,6 +369,19 @@ impl World {
             }
             Phase::Founding | Phase::WindingDown | Phase::Emptying(_) => self.check_patience(),
             Phase::Finished => {}
+        }
+    }
+
+    fn go_on_draining(&mut self) {
+        if self.broker.is_drained() {
+            return self.die(Death::Stop);
+        }
+        let milliseconds = self.scheduler.now().milliseconds_since(self.drain_began);
+        if milliseconds > DRAIN_MILLISECONDS_MAX {
+            let clients = self.describe_clients();
+            self.auditor.accuse(format!(
+                "the broker has not drained after {milliseconds} ms: {clients}"
+            ));
         }
     }
 
@@ -416,20 +435,20 @@ impl World {
 
     fn check_patience(&mut self) {
         if self.happened - self.phase_began > PATIENCE {
-            let awaited: Vec<String> = self
-                .clients
-                .iter()
-                .filter(|client| client.is_connected())
-                .map(Client::describe)
-                .collect();
+            let clients = self.describe_clients();
             let phase = self.phase;
             let cores = self.broker.cores().iter();
             let memory: Vec<u64> = cores.map(|core| core.shard.message_memory()).collect();
             self.auditor.accuse(format!(
-                "{phase:?} does not come to an end, message memory of the cores {memory:?}: {}",
-                awaited.join(" | ")
+                "{phase:?} does not come to an end, message memory of the cores {memory:?}: {clients}"
             ));
         }
+    }
+
+    fn describe_clients(&self) -> String {
+        let connected = self.clients.iter().filter(|client| client.is_connected());
+        let described: Vec<String> = connected.map(Client::describe).collect();
+        described.join(" | ")
     }
 
     fn check_quiet(&mut self) {
