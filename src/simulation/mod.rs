@@ -3,8 +3,11 @@
 //! ```text
 //!   World ─┬─ Scheduler   what happens next: schedule, network, dice, trace
 //!          ├─ Broker      two Cores around real `Shard`s, lanes, a MemoryDisk each; dies, and starts by real recovery
-//!          ├─ Clients     real bytes: Seat ─ Actor: Publisher Consumer Getter Declarer Founder Drainer
+//!          ├─ Scene       what this run is about: its limits, and its cast of
+//!          ├─ Clients     real bytes: Seat ─ Actor: Publisher Consumer Sharer Getter Flooder, Declarer Rival Tenant,
+//!          │              Founder Sweeper Drainer
 //!          └─ Auditor     what was promised: published, confirmed, delivered, settled, by message and queue
+//!                         and Bounds, what a core may hold meanwhile
 //! ```
 //!
 //! It replaces `shard::run`, `net` and the helper threads, which await, and nothing else: a tick takes what the
