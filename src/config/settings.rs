@@ -104,7 +104,7 @@ pub struct Limits {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
-    /// Size of a segment file.
+    /// Size of a segment file; at least four times `limits.frame_max`.
     pub segment_bytes: SegmentBytes,
     /// Longest time a written record may wait for its sync when nobody asks for one.
     pub sync_interval_max_milliseconds: SyncIntervalMaxMilliseconds,

@@ -124,7 +124,7 @@ impl Shard {
             queue.release(
                 sequence,
                 entry,
-                SettleKind::Acknowledged,
+                SettleKind::AutoAcknowledged,
                 &mut self.log,
                 &mut self.shared,
             );

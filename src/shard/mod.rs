@@ -386,7 +386,7 @@ impl Shard {
         self.append_settles();
         self.append_given_out();
         self.log.flush()?;
-        recover::sync_here(&mut self.log)
+        self.log.sync_here()
     }
 
     fn send_to_control(&mut self, request: control::ControlRequest) {

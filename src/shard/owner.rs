@@ -75,7 +75,7 @@ impl Shard {
             }
         };
         if no_ack {
-            let kind = SettleKind::Acknowledged;
+            let kind = SettleKind::AutoAcknowledged;
             queue.release(got.sequence, got.entry, kind, &mut self.log, &mut self.shared);
             self.list_settling(slot);
         }

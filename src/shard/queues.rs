@@ -3,7 +3,7 @@
 use crate::model::{ConnectionId, Content, QueueId, QueueSequence, ShortString, VshardId};
 use crate::queue::{Arena, Entry, Locator, Queue};
 use crate::shard::mailbox::SHARED_CONTENT_BYTES;
-use crate::storage::{EntryHeader, Log, SettleKind};
+use crate::storage::{EntryHeader, Log, SettleKind, SettledRange};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -28,8 +28,8 @@ pub struct QueueSlot {
     pub queue: Queue,
     /// Bytes of small messages that are not in the log.
     pub arena: Arena,
-    /// Sequences settled in this tick and not yet in the log, as ranges by kind; there are few kinds.
-    pub settled: Vec<(SettleKind, Vec<(QueueSequence, QueueSequence)>)>,
+    /// What was settled in this tick and is not yet in the log.
+    pub settled: Vec<SettledRange>,
     /// Whether the queue is being deleted: it takes and gives nothing any more.
     pub is_frozen: bool,
     /// Connections that asked for its counts since then.
@@ -207,16 +207,13 @@ impl QueueSlot {
     /// Adds a sequence to the ranges settled in this tick.
     #[inline]
     fn note_settled(&mut self, kind: SettleKind, sequence: QueueSequence) {
-        let ranges = match self.settled.iter().position(|(noted, _)| *noted == kind) {
-            Some(at) => &mut self.settled[at].1,
-            None => {
-                self.settled.push((kind, Vec::new()));
-                &mut self.settled.last_mut().expect("just pushed").1
-            }
-        };
-        match ranges.last_mut() {
-            Some(last) if last.1.0 + 1 == sequence.0 => last.1 = sequence,
-            _ => ranges.push((sequence, sequence)),
+        match self.settled.last_mut() {
+            Some(range) if range.kind == kind && range.last.0 + 1 == sequence.0 => range.last = sequence,
+            _ => self.settled.push(SettledRange {
+                kind,
+                first: sequence,
+                last: sequence,
+            }),
         }
     }
 

@@ -326,11 +326,6 @@ fn save(log: &mut Log) -> Result<(), StorageError> {
     log.sync_here()
 }
 
-/// Syncs a log on this thread: nobody is served yet, or any more.
-pub(super) fn sync_here(log: &mut Log) -> Result<(), StorageError> {
-    log.sync_here()
-}
-
 /// The queues of core `id`, with what its log holds of them. Messages of queues that are not declared any more are let go.
 fn restore_queues(
     id: ShardId,

@@ -107,9 +107,8 @@ impl Shard {
                 continue;
             };
             queue.is_settling = false;
-            for (kind, ranges) in queue.settled.drain(..) {
-                self.log.append_settle(queue.id, queue.vshard, kind, &ranges);
-            }
+            self.log.append_settles(queue.id, queue.vshard, &queue.settled);
+            queue.settled.clear();
         }
     }
 
