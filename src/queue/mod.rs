@@ -49,6 +49,35 @@ pub struct Queue {
     /// Sequence of the next message; all in the queue have lower ones.
     next_sequence: u64,
     ready_bytes: u64,
+    served: Served,
+}
+
+/// Who was served last, and how far: what comes back to its place is out of order if others have got later ones.
+#[derive(Debug, Default)]
+struct Served {
+    consumer: Option<ConsumerId>,
+    /// The highest sequence handed out since the consumer changed.
+    highest: u64,
+    /// The highest handed out before that.
+    highest_before: u64,
+}
+
+impl Served {
+    #[inline]
+    fn note(&mut self, consumer: ConsumerId, sequence: u64) {
+        if self.consumer == Some(consumer) {
+            self.highest = self.highest.max(sequence);
+        } else {
+            self.highest_before = self.highest_before.max(self.highest);
+            self.consumer = Some(consumer);
+            self.highest = sequence;
+        }
+    }
+
+    /// Whether somebody else than `consumer` may have got a message behind `sequence`.
+    fn has_overtaken(&self, consumer: ConsumerId, sequence: u64) -> bool {
+        sequence < self.highest_before || (self.consumer != Some(consumer) && sequence < self.highest)
+    }
 }
 
 /// Messages that a consumer may have without their being queued.
@@ -116,6 +145,7 @@ impl Queue {
             consumers: Consumers::default(),
             next_sequence: 1,
             ready_bytes: 0,
+            served: Served::default(),
         }
     }
 
@@ -141,6 +171,7 @@ impl Queue {
         let (consumer, count) = self.consumers.take_turn_without_ack(count)?;
         let first_sequence = QueueSequence(self.next_sequence);
         self.next_sequence += u64::from(count);
+        self.served.note(consumer, self.next_sequence - 1);
         Some(HandOff {
             consumer,
             count,
@@ -273,6 +304,7 @@ impl Queue {
             );
         }
         let (consumer, needs_ack) = (turn.consumer, turn.needs_ack);
+        self.served.note(consumer, sequence);
         Some(Delivery {
             consumer,
             sequence: QueueSequence(sequence),
@@ -285,6 +317,7 @@ impl Queue {
     /// `no_ack`, it holds the message from now on, beside what prefetch counts.
     pub fn get(&mut self, getter: ConsumerId, no_ack: bool) -> Option<Got> {
         let (sequence, entry) = self.take_first()?;
+        self.served.note(getter, sequence);
         if !no_ack {
             let holder = self.consumers.hold(getter);
             self.unacked.insert(sequence, Unacked { entry, holder });
@@ -321,11 +354,17 @@ impl Queue {
         Some(entry)
     }
 
-    /// Puts an unacked message back to its place as if it had never been handed out: it did not get to its consumer.
+    /// Puts an unacked message back to its place: it did not get to its consumer. It looks as if it had never been handed
+    /// out, unless others have got later ones meanwhile: what comes out of order is marked as redelivered.
     pub fn take_back(&mut self, sequence: QueueSequence) {
-        if let Some(entry) = self.acknowledge(sequence) {
-            self.make_ready(sequence.0, entry);
-        }
+        let Some(unacked) = self.unacked.remove(sequence.0) else {
+            return;
+        };
+        let consumer = self.consumers.id_of(unacked.holder);
+        self.consumers.settle(unacked.holder);
+        let mut entry = unacked.entry;
+        entry.redelivered |= self.served.has_overtaken(consumer, sequence.0);
+        self.make_ready(sequence.0, entry);
     }
 
     /// Requeues all that a channel holds, ascending, gives each to `each`, and tells how many.

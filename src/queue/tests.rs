@@ -147,6 +147,27 @@ fn exclusive_use_is_refused_both_ways_and_ends_with_its_consumer() {
 }
 
 #[test]
+fn what_did_not_arrive_comes_again_as_if_new_unless_others_got_later_ones() {
+    let mut queue = queue_with(&[acking(1, 0)], 3);
+    assert_eq!(deliver_all(&mut queue).len(), 3);
+    for sequence in [2, 3] {
+        queue.take_back(QueueSequence(sequence));
+    }
+    let again = queue.next_delivery().expect("the second is back");
+    assert_eq!((again.sequence.0, again.entry.redelivered), (2, false));
+    queue.add_consumer(acking(2, 0)).expect("nobody is exclusive");
+    queue.pause(id(0, 1, 1), Pause::Output);
+    assert_eq!(deliver_all(&mut queue), [(3, 2)]);
+    queue.take_back(QueueSequence(2));
+    let late = queue.next_delivery().expect("it is back once more");
+    assert!(
+        late.entry.redelivered,
+        "the third went to another consumer before"
+    );
+    queue.check_invariants();
+}
+
+#[test]
 fn hand_off_passes_a_batch_only_to_a_lone_consumer_without_ack_of_an_empty_queue() {
     let no_ack = |number| Consumer {
         no_ack: true,
