@@ -18,6 +18,11 @@ pub struct ChannelConsumer {
     pub queue_slot: u32,
     /// Whether deliveries need no acknowledgement.
     pub no_ack: bool,
+    /// How often its owner, on another core, was told that the channel's prefetch has room again.
+    pub resumes: u32,
+    /// Deliveries that its owner sent before it was told so many times are not taken: the channel had no room for one
+    /// before them, and their order must hold.
+    pub takes_from: u32,
     template: Option<DeliverTemplate>,
 }
 
@@ -38,6 +43,8 @@ impl ChannelConsumer {
             owner,
             queue_slot,
             no_ack,
+            resumes: 0,
+            takes_from: 0,
             template: None,
         }
     }
@@ -169,6 +176,11 @@ impl Consumers {
     /// All, in the order they were made.
     pub fn iter(&self) -> impl Iterator<Item = &ChannelConsumer> {
         self.by_number.iter()
+    }
+
+    /// The same, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut ChannelConsumer> {
+        self.by_number.iter_mut()
     }
 
     /// How many there are.

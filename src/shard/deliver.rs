@@ -7,7 +7,7 @@ use super::mailbox::{DeliveryHead, ShardMessage};
 use super::publish::Run;
 use super::queues::QueueSlot;
 use crate::model::{ConsumerId, QueueSequence};
-use crate::queue::{Delivery, Locator};
+use crate::queue::{Delivery, Locator, Pause};
 use crate::storage::SettleKind;
 use bytes::Bytes;
 
@@ -93,6 +93,7 @@ impl Shard {
             sequence: delivery.sequence,
             redelivered: delivery.entry.redelivered,
             needs_ack: delivery.needs_ack,
+            resumes: queue.resumes_of(delivery.consumer),
         };
         let bodied = match delivery.entry.locator {
             Locator::Arena(slot) => Bodied::Whole(whole(queue.arena.read(slot))),
@@ -195,6 +196,7 @@ impl Shard {
                 sequence,
                 redelivered: false,
                 needs_ack: false,
+                resumes: 0,
             };
             self.mailbox
                 .send_delivery(&dispatch, Bodied::Whole(run.content(at)));
@@ -233,6 +235,35 @@ impl Shard {
         self.restrain(dispatch.consumer);
     }
 
+    /// After deliveries went back: the consumer takes others again, once its owner has heard of it behind those. A channel
+    /// that is full says so when it has room.
+    fn call_for_more(&mut self, dispatch: &Dispatch) {
+        let Dispatch {
+            consumer,
+            queue,
+            owner,
+            ..
+        } = *dispatch;
+        let Some(channel) = self.connections.channel(consumer.connection, consumer.channel) else {
+            return;
+        };
+        if channel.is_full() || channel.is_paused {
+            return;
+        }
+        let Some(at_channel) = channel.consumers.get_mut(consumer.number) else {
+            return;
+        };
+        at_channel.resumes += 1;
+        let word = ShardMessage::Pause {
+            queue,
+            consumer,
+            reason: Pause::ChannelPrefetch,
+            paused: false,
+            resumes: at_channel.resumes,
+        };
+        self.say(owner, word);
+    }
+
     fn return_to_owner(&mut self, dispatch: &Dispatch, sequences: Vec<QueueSequence>) {
         if !sequences.is_empty() {
             let Dispatch {
@@ -251,6 +282,7 @@ impl Shard {
                     sequences,
                 },
             );
+            self.call_for_more(dispatch);
         }
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Dispatch {
     pub redelivered: bool,
     /// Whether it must be settled.
     pub needs_ack: bool,
+    /// How often its queue's owner was told that the channel's prefetch has room again.
+    pub resumes: u32,
 }
 
 /// The bytes of a message on its way out.
@@ -50,8 +52,12 @@ impl Connections {
         let Some(channel) = slot.connection.channel_mut(consumer.channel) else {
             return false;
         };
-        let is_full = dispatch.needs_ack && channel.is_full();
-        if is_full || channel.consumers.get_mut(consumer.number).is_none() {
+        let is_full = channel.is_full();
+        let Some(at_channel) = channel.consumers.get_mut(consumer.number) else {
+            return false;
+        };
+        if dispatch.needs_ack && (is_full || dispatch.resumes < at_channel.takes_from) {
+            at_channel.takes_from = at_channel.resumes + 1;
             return false;
         }
         let Dispatch {
@@ -147,6 +153,7 @@ impl Mailbox {
             queue_slot,
             consumer,
             needs_ack,
+            resumes: dispatch.resumes,
             sequence,
             redelivered,
             content,
@@ -183,6 +190,7 @@ impl Mailbox {
                 queue_slot: dispatch.queue_slot,
                 consumer: dispatch.consumer,
                 needs_ack: dispatch.needs_ack,
+                resumes: dispatch.resumes,
                 count: 1,
                 bytes: begin..end,
             }),

@@ -101,6 +101,7 @@ impl Shard {
                 queue_slot,
                 consumer,
                 needs_ack,
+                resumes,
                 count,
                 bytes,
             } => {
@@ -112,6 +113,7 @@ impl Shard {
                     sequence: Default::default(),
                     redelivered: false,
                     needs_ack,
+                    resumes,
                 };
                 self.take_deliveries(
                     dispatch,
@@ -124,6 +126,7 @@ impl Shard {
                 queue_slot,
                 consumer,
                 needs_ack,
+                resumes,
                 sequence,
                 redelivered,
                 content,
@@ -136,6 +139,7 @@ impl Shard {
                     sequence,
                     redelivered,
                     needs_ack,
+                    resumes,
                 };
                 self.take_shared_delivery(dispatch, &content);
             }
@@ -158,7 +162,11 @@ impl Shard {
                 consumer,
                 reason,
                 paused,
-            } => self.pause_own(queue, consumer, reason, paused),
+                resumes,
+            } => {
+                self.note_resumes(queue, consumer, resumes);
+                self.pause_own(queue, consumer, reason, paused);
+            }
             ShardMessage::Get {
                 queue,
                 getter,

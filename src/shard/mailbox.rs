@@ -181,6 +181,8 @@ pub enum ShardMessage {
         consumer: ConsumerId,
         /// Whether they must be settled.
         needs_ack: bool,
+        /// How often the sender was told to resume the consumer for its channel's prefetch.
+        resumes: u32,
         /// How many.
         count: u32,
         /// Where in the batch's bytes.
@@ -196,6 +198,8 @@ pub enum ShardMessage {
         consumer: ConsumerId,
         /// Whether it must be settled.
         needs_ack: bool,
+        /// How often the sender was told to resume the consumer for its channel's prefetch.
+        resumes: u32,
         /// Its place in the queue.
         sequence: QueueSequence,
         /// Whether it was delivered before.
@@ -235,6 +239,8 @@ pub enum ShardMessage {
         reason: Pause,
         /// Whether to hold back.
         paused: bool,
+        /// How often it was let go on for its channel's prefetch.
+        resumes: u32,
     },
     /// basic.get; answered with `Got` or `Empty`.
     Get {

@@ -54,6 +54,7 @@ impl Shard {
             return;
         };
         let removed = queue.queue.remove_consumer(consumer);
+        queue.resumes.remove(&consumer);
         if removed.is_some_and(|removed| removed.was_last) && queue.auto_delete && !queue.is_frozen {
             self.delete_unasked(queue_id);
         }

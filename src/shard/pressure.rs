@@ -81,15 +81,19 @@ impl Shard {
             return;
         };
         let id = connection.id;
-        let Some(channel) = connection.connection.channel(number) else {
+        let Some(channel) = connection.connection.channel_mut(number) else {
             return;
         };
-        let consumers: Vec<(ShardId, QueueId, u32)> = channel
+        let has_room_again = !paused && reason == Pause::ChannelPrefetch;
+        let consumers: Vec<(ShardId, QueueId, u32, u32)> = channel
             .consumers
-            .iter()
-            .map(|consumer| (consumer.owner, consumer.queue, consumer.number))
+            .iter_mut()
+            .map(|consumer| {
+                consumer.resumes += u32::from(has_room_again);
+                (consumer.owner, consumer.queue, consumer.number, consumer.resumes)
+            })
             .collect();
-        for (owner, queue, consumer) in consumers {
+        for (owner, queue, consumer, resumes) in consumers {
             let consumer = ConsumerId {
                 connection: id,
                 channel: number,
@@ -105,9 +109,19 @@ impl Shard {
                         consumer,
                         reason,
                         paused,
+                        resumes,
                     },
                 );
             }
+        }
+    }
+
+    /// Notes how often a consumer of another core was let go on: deliveries tell, so that those sent too early are known.
+    pub(super) fn note_resumes(&mut self, queue: QueueId, consumer: ConsumerId, resumes: u32) {
+        if resumes > 0
+            && let Some((_, queue)) = self.queues.find(queue, super::queues::NO_SLOT)
+        {
+            queue.resumes.insert(consumer, resumes);
         }
     }
 

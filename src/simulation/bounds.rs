@@ -20,7 +20,8 @@ pub struct Bounds {
 impl Bounds {
     /// The bounds that follow from `settings`.
     pub fn new(settings: &Settings) -> Self {
-        let lane_bytes = settings.ring_credit_bytes + OVERSHOOT_BYTES;
+        // One may go to a queue there and to a consumer there of a queue here.
+        let lane_bytes = settings.ring_credit_bytes + 2 * OVERSHOOT_BYTES;
         Self {
             output_bytes: 4 * settings.output_bytes_max as u64 + OVERSHOOT_BYTES + lane_bytes,
             lane_bytes,
