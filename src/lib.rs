@@ -14,20 +14,33 @@
 //!   [net] ◀────── [protocol] ◀─────────────────────── [channel] ◀───────────────────┘
 //!     ▲ one write     delivery from a template           delivery tag, unacked
 //!     │ a tick
-//!   [shard] holds the thread: its stories connect · declare · publish · deliver · settle · expire · close
+//!   [shard] holds the thread: its stories connect · declare · publish · deliver · settle · delete · close
 //! ```
 //!
 //! To follow one message, open these in order:
 //!
 //! 1. [`net`]: a reader task fills a buffer of the core's pool and posts it; [`shard::run`] turns it into an event.
-//! 2. [`shard`]'s `tick` gives it to `converse` in [`shard::connect`], which pulls steps from [`connection`].
-//! 3. A run of publishes is recognised by [`protocol::publish`] and goes to [`shard::publish`]: [`routing`] names the
-//!    queues, [`queue`] says who takes the message or keeps it, [`storage`] appends its record.
-//! 4. [`shard::deliver`] takes what queues can give: [`channel`] numbers it, [`protocol::deliver`] patches its frames,
-//!    and the tick's end writes them.
-//! 5. [`shard::confirm`] asks for a sync and tells the publisher; [`shard::settle`] takes the consumer's ack, which
-//!    becomes a record of the same log.
-//! 6. Between cores, the same words travel in [`shard::mailbox`].
+//! 2. [`Shard::tick`](shard::Shard::tick) takes the events in, and `converse` in [`shard::connect`] pulls one step after
+//!    the other from the connection: [`connection`] says what comes next, [`shard::obey`] does what a method asks.
+//! 3. A publish takes one of two ways to [`shard::publish`]:
+//!    - like the one before and whole in the buffer, it is recognised by [`protocol::publish`], with all its like that
+//!      follow: a *run* (`publish_run`);
+//!    - the first to a target, one cut by the end of a read, or with a body of several frames, is put together by
+//!      [`channel::Assembly`] (`publish_assembled`).
+//!
+//!    Then [`routing`] names the queues, [`queue`] says who takes the message or keeps it, and what must survive goes to
+//!    [`storage`], which appends its record.
+//! 4. A queue of another core gets it by [`shard::mailbox`], batched; over there [`shard::mail`] opens the batch and
+//!    hands each word to its story: a publish goes on as if it had come in on that core.
+//! 5. [`shard::deliver`] takes what queues can give; [`shard::dispatch`] has the [`channel`] number it and
+//!    [`protocol::deliver`] patch its frames, or sends it across to the core that holds the connection. The tick's end
+//!    writes them.
+//! 6. [`shard::confirm`] waits for the sync and tells the publisher; [`shard::settle`] takes the consumer's ack, which
+//!    becomes a record of the same log. What a queue is asked otherwise (consume, get, purge) is in [`shard::owner`].
+//!
+//! A message has four forms on its way: `RecognisedPublish` is where its frames lie in the input; a `Place` in a `Run` the
+//! same, checked, with the target named once for all; a `Content` its parts, borrowed from wherever they lie; and an
+//! `Entry` what its queue knows of it, 24 bytes that say where the content is kept.
 //!
 //! # Who may import whom
 //!

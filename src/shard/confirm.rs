@@ -1,10 +1,14 @@
 //! Confirms and everything else that waits for the log: who is told when which sync has ended.
 //!
 //! ```text
-//!   publish ─▶ waiting ──sync asked for──▶ in flight ──sync ended──▶ told
+//!                promise              serve_waiters             tell_served            confirmed
+//!   published ──────────▶ waiting ───────────────▶ in flight ─────────────▶ told ─────────────▶ answered
+//!                own, forwarded    a sync begins     in_flight    it ended    here, or at the     basic.ack, by
+//!                                                                             publisher's core    answer_confirms
 //! ```
 //!
-//! A channel is listed once however many of its publishes wait; what is told is a watermark.
+//! What need not wait is told at once. A channel is listed once however many of its publishes wait; what is told is a
+//! watermark, and the channel's confirm point is the lowest of those its owners have told.
 
 use super::mailbox::{Publisher, ShardMessage};
 use super::{Outputs, Shard};

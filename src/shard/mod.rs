@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            events                         Shard (one &mut, in `run`)                     outputs
-//!   sockets ───────▶  connect  declare  publish ─▶ deliver  settle  expire  close ───────▶ bytes to write
+//!   sockets ───────▶  connect  declare  publish ─▶ deliver  settle  delete  close ───────▶ bytes to write
 //!   mailbox ───────▶     what each does is its file's first function            ───────▶ batches for other cores
 //!   helpers ───────▶                                                            ───────▶ a sync, a segment to prepare
 //! ```
@@ -28,9 +28,10 @@ pub mod consume;
 pub mod control;
 pub mod decide;
 pub mod declare;
+pub mod delete;
 pub mod deliver;
 pub mod dispatch;
-pub mod expire;
+pub mod heartbeat;
 pub mod mail;
 pub mod mailbox;
 pub mod obey;

@@ -1,7 +1,8 @@
 //! Starting and stopping the broker: directory, logs, rings, cores.
 //!
 //! ```text
-//!   lock the directory ─▶ every core: open and scan its log ─▶ topology from core 0's ─▶ queues to their cores ─▶ listen
+//!   ports free? ─▶ helper threads ─▶ every core: lock, open and scan its log ─▶ topology from core 0's
+//!               ─▶ queues to their cores ─▶ listen
 //! ```
 
 use super::mailbox::Batch;

@@ -6,7 +6,7 @@ use crate::model::ShardId;
 use crate::shard::settings::Settings;
 
 /// The one that was let through at the bound: a message, or a run of publishes that fills a receive buffer.
-const OVERSHOOT_BYTES: u64 = 256 << 10;
+const OVERSHOOT_BYTES: u64 = 208 << 10;
 
 /// The bounds of every core.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +20,7 @@ pub struct Bounds {
 impl Bounds {
     /// The bounds that follow from `settings`.
     pub fn new(settings: &Settings) -> Self {
-        // One may go to a queue there and to a consumer there of a queue here.
+        // A publish that was granted its credit may first be handed on from a queue here to the same core.
         let lane_bytes = settings.ring_credit_bytes + 2 * OVERSHOOT_BYTES;
         Self {
             output_bytes: 4 * settings.output_bytes_max as u64 + OVERSHOOT_BYTES + lane_bytes,

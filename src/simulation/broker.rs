@@ -8,6 +8,7 @@
 
 use super::bounds::Bounds;
 use super::core::Core;
+use super::dice::Dice;
 use super::scene::{Scene, Theme};
 use super::scheduler::{CoreHappening, Scheduler};
 use crate::auth::Users;
@@ -277,11 +278,7 @@ fn choose_settings(durability: Durability, scene: &Scene, scheduler: &mut Schedu
         },
         message_bytes_max: 16 << 20,
         handshake_milliseconds: 10_000,
-        // What floods could not exceed would prove nothing.
-        output_bytes_max: match scene.has(Theme::Floods) {
-            true => *dice.pick(&[2_000, 20_000]),
-            false => *dice.pick(&[2_000, 20_000, 1 << 20]),
-        },
+        output_bytes_max: choose_output_bytes(scene, dice),
         ring_credit_bytes: match scene.has(Theme::Pouring) {
             true => *dice.pick(&[500, 8_000]),
             false => *dice.pick(&[500, 8_000, 1 << 20]),
@@ -294,5 +291,16 @@ fn choose_settings(durability: Durability, scene: &Scene, scheduler: &mut Schedu
         },
         disk_free_min: 0,
         deliveries_a_tick: *dice.pick(&[1, 10, 16_384]),
+    }
+}
+
+/// What floods could not exceed would prove nothing; nor would pouring, if its consumers were paused at once.
+fn choose_output_bytes(scene: &Scene, dice: &mut Dice) -> usize {
+    if scene.has(Theme::Floods) {
+        *dice.pick(&[2_000, 20_000])
+    } else if scene.has(Theme::Pouring) {
+        1 << 20
+    } else {
+        *dice.pick(&[2_000, 20_000, 1 << 20])
     }
 }

@@ -70,7 +70,7 @@ fn pouring_burst(dice: &mut Dice) -> Vec<Publishing> {
     let count = dice.between(1..=POURING_BURST_MAX);
     let publishing = |_| Publishing {
         target,
-        body_length: dice.between(2_000..=8_000) as usize,
+        body_length: dice.between(4_000..=15_000) as usize,
         is_persistent: false,
         is_mandatory: false,
     };

@@ -11,6 +11,8 @@ use super::manner::Manner;
 const THEME_PERCENT: u64 = 25;
 /// Publishers that have too few buffers.
 const CROWD: usize = 10;
+/// Publishers that pour.
+const POURERS: usize = 4;
 
 /// Something that only some runs have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,10 +95,7 @@ impl Scene {
             clients.extend((0..dice.between(2..=5)).map(|_| vec![Role::Fight]));
         }
         if self.has(Theme::Pouring) {
-            clients.extend([
-                vec![Role::Publish(Manner::Pouring)],
-                vec![Role::Publish(Manner::Pouring)],
-            ]);
+            clients.extend((0..POURERS).map(|_| vec![Role::Publish(Manner::Pouring)]));
             let lossy = (0..QUEUES.len()).filter(|&queue| QUEUES[queue].is_lossy);
             clients.extend(lossy.flat_map(|queue| [vec![Role::Consume(queue)], vec![Role::Consume(queue)]]));
         }

@@ -18,6 +18,13 @@ pub struct Sharer {
     held: BTreeMap<u64, (QueueIndex, MessageId)>,
 }
 
+/// What a settle names.
+struct Choice {
+    delivery_tag: u64,
+    multiple: bool,
+    taken: Vec<(QueueIndex, MessageId)>,
+}
+
 impl Sharer {
     fn consume(&mut self, queue: QueueIndex, talk: &mut Talk<'_>) {
         let name = QUEUES[queue].name.as_bytes();
@@ -34,7 +41,7 @@ impl Sharer {
     }
 
     /// Takes one held delivery, or all up to it.
-    fn choose(&mut self, talk: &mut Talk<'_>) -> Option<(u64, bool, Vec<(QueueIndex, MessageId)>)> {
+    fn choose(&mut self, talk: &mut Talk<'_>) -> Option<Choice> {
         let tags: Vec<u64> = self.held.keys().copied().collect();
         if tags.is_empty() {
             return None;
@@ -42,15 +49,28 @@ impl Sharer {
         let tag = *talk.dice.pick(&tags);
         if talk.dice.chance(60) {
             let taken = self.held.remove(&tag).expect("it is among the tags");
-            return Some((tag, false, vec![taken]));
+            return Some(Choice {
+                delivery_tag: tag,
+                multiple: false,
+                taken: vec![taken],
+            });
         }
         let rest = self.held.split_off(&(tag + 1));
         let taken = std::mem::replace(&mut self.held, rest);
-        Some((tag, true, taken.into_values().collect()))
+        Some(Choice {
+            delivery_tag: tag,
+            multiple: true,
+            taken: taken.into_values().collect(),
+        })
     }
 
     fn acknowledge(&mut self, talk: &mut Talk<'_>) {
-        if let Some((delivery_tag, multiple, taken)) = self.choose(talk) {
+        if let Some(choice) = self.choose(talk) {
+            let Choice {
+                delivery_tag,
+                multiple,
+                taken,
+            } = choice;
             talk.say(BasicAck {
                 delivery_tag,
                 multiple,
@@ -62,7 +82,12 @@ impl Sharer {
     }
 
     fn requeue(&mut self, talk: &mut Talk<'_>) {
-        if let Some((delivery_tag, multiple, taken)) = self.choose(talk) {
+        if let Some(choice) = self.choose(talk) {
+            let Choice {
+                delivery_tag,
+                multiple,
+                taken,
+            } = choice;
             talk.say(BasicNack {
                 delivery_tag,
                 multiple,
