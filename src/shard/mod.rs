@@ -16,7 +16,9 @@
 //!
 //! **Budget.** At 16 bytes, one publisher to one consumer here, a message may cost 100 ns, half of it the kernel's:
 //! receive 20, recognise 15, queue and credit 15, patch the delivery's frames 15, send 25, the tick 10. Nothing is
-//! allocated or hashed for a message: a run of publishes shares its route, the delivery's frames are a template.
+//! allocated or hashed for a message: a run of publishes shares its route, the delivery's frames are a template. Measured
+//! are 161 on two virtual cores, 53 of them here and the rest the kernel's and the loop's; `perf/reports` holds the stages
+//! beside their budgets, `benches/messages.rs` measures this folder without the kernel.
 
 pub mod alarm;
 pub mod answer;
