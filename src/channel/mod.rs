@@ -165,15 +165,6 @@ impl Channel {
         self.unacked.len()
     }
 
-    /// The prefetch that a new consumer gets at its queue: its own, bounded by the channel's, which the connection's core
-    /// counts. 0 is no bound.
-    pub fn prefetch_of_consumers(&self) -> u16 {
-        match (self.consumer_prefetch, self.channel_prefetch) {
-            (0, bound) | (bound, 0) => bound,
-            (own, all) => own.min(all),
-        }
-    }
-
     /// Whether the channel's own prefetch leaves no room for another delivery.
     #[inline]
     pub fn is_full(&self) -> bool {

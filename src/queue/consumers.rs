@@ -172,6 +172,12 @@ impl Consumers {
         self.turns.next().is_some()
     }
 
+    /// Whether `id` is a consumer here.
+    pub(super) fn has(&self, id: ConsumerId) -> bool {
+        let index = self.by_id.get(&id);
+        index.is_some_and(|&index| self.holders[index as usize].is_consumer())
+    }
+
     /// Who would take the next turn.
     #[inline]
     pub(super) fn next(&self) -> Option<ConsumerId> {

@@ -279,6 +279,11 @@ impl Queue {
         !self.ready.is_empty() && self.consumers.can_serve()
     }
 
+    /// Whether the consumer is one of its.
+    pub fn has_consumer(&self, id: ConsumerId) -> bool {
+        self.consumers.has(id)
+    }
+
     /// Who would get the next message, if there is one who can.
     #[inline]
     pub fn next_consumer(&self) -> Option<ConsumerId> {

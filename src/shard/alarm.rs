@@ -130,11 +130,7 @@ impl Shard {
         if !self.alarms.is_raised() {
             return Next::Pull;
         }
-        let connection = &self.connections.get_mut(slot).expect("it publishes").connection;
-        let unfinished: u64 = connection
-            .channels()
-            .map(|channel| channel.assembly.reserved())
-            .sum();
+        let unfinished = self.unfinished_bytes(slot);
         if unfinished == 0 {
             return self.wait_for_resources(slot);
         }
@@ -148,6 +144,21 @@ impl Shard {
             &Refusal::new(ReplyCode::ResourceError, text),
             BASIC_PUBLISH,
         )
+    }
+
+    /// Whether a whole publish must wait: during an alarm, unless an unfinished one of its connection would wait with it.
+    #[inline]
+    pub(super) fn must_wait_for_resources(&mut self, slot: u32) -> bool {
+        self.alarms.is_raised() && self.unfinished_bytes(slot) == 0
+    }
+
+    /// Bytes announced on a connection by messages whose bodies are still coming.
+    fn unfinished_bytes(&mut self, slot: u32) -> u64 {
+        let connection = &self.connections.get_mut(slot).expect("it publishes").connection;
+        connection
+            .channels()
+            .map(|channel| channel.assembly.reserved())
+            .sum()
     }
 
     /// A body's memory is counted when its header comes.

@@ -248,6 +248,13 @@ impl Shard {
         Method::BasicGetOk(ok).encode(at.channel.0, out);
         encode_content(at.channel.0, content.properties, &[content.body], frame_max, out);
         connection.replied_bytes += connection.outbound.len() - before;
+        let fills_channel = connection
+            .connection
+            .channel(at.channel)
+            .is_some_and(|channel| channel.is_full() && !channel.is_paused);
+        if fills_channel {
+            self.pause_channel(at.slot, at.channel, true);
+        }
         self.connections.note_output(at.slot);
     }
 }

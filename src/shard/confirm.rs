@@ -230,11 +230,12 @@ impl Shard {
                 continue;
             };
             confirms.has_answers = false;
-            let before = confirms.outstanding();
+            let (before, bytes_before) = (confirms.outstanding(), connection.outbound.len());
             while let Some(answer) = confirms.next_answer() {
                 answer.encode(number, connection.outbound.buffer());
             }
             self.counters.messages_confirmed += before - confirms.outstanding();
+            connection.replied_bytes += connection.outbound.len() - bytes_before;
             self.connections.note_output(id.slot);
         }
         self.sync_waiters.answering = answering;

@@ -96,13 +96,13 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot) else {
             return (0, Some(Next::End));
         };
-        let before = connection.outbound.len();
+        let (before, replied_before) = (connection.outbound.len(), connection.replied_bytes);
         let pulled = connection
             .connection
             .pull(input, now, run, connection.outbound.buffer());
         let (consumed, next) = self.take_step(slot, input, pulled, run);
         if let Some(connection) = self.connections.get_mut(slot) {
-            connection.replied_bytes += connection.outbound.len().saturating_sub(before);
+            connection.replied_bytes = replied_before + connection.outbound.len().saturating_sub(before);
         }
         (consumed, next)
     }
@@ -245,7 +245,9 @@ impl Shard {
         method: &crate::protocol::method::Method<'_>,
     ) {
         if let Some(connection) = self.connections.get_mut(slot) {
+            let before = connection.outbound.len();
             method.encode(channel.0, connection.outbound.buffer());
+            connection.replied_bytes += connection.outbound.len() - before;
             self.connections.note_output(slot);
         }
     }

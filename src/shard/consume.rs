@@ -32,7 +32,7 @@ impl Shard {
                 number,
             },
             no_ack: consume.no_ack,
-            prefetch_count: channel.prefetch_of_consumers(),
+            prefetch_count: channel.consumer_prefetch,
             exclusive: consume.exclusive,
             priority,
         };

@@ -113,6 +113,11 @@ impl Shard {
                 taken,
                 "a consumer of this core leaves its queues before it goes, and is paused when it is full"
             );
+            if !taken && delivery.needs_ack {
+                let queue = queues.get_mut(queue_slot).expect("the delivery came from it");
+                queue.queue.take_back(delivery.sequence);
+                return self.restrain(delivery.consumer);
+            }
         } else {
             mailbox.send_delivery(&dispatch, bodied);
         }

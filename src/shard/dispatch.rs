@@ -45,6 +45,7 @@ impl Connections {
     #[inline]
     pub(super) fn take_delivery(&mut self, dispatch: &Dispatch, bodied: Bodied<'_>) -> bool {
         let consumer = dispatch.consumer;
+        let shard = consumer.connection.shard;
         let Some(slot) = self.find(consumer.connection) else {
             return false;
         };
@@ -57,7 +58,10 @@ impl Connections {
             return false;
         };
         if dispatch.needs_ack && (is_full || dispatch.resumes < at_channel.takes_from) {
-            at_channel.takes_from = at_channel.resumes + 1;
+            // Nothing is under way from a queue of this core, so nothing can come too early.
+            if dispatch.owner != shard {
+                at_channel.takes_from = at_channel.resumes + 1;
+            }
             return false;
         }
         let Dispatch {

@@ -120,6 +120,7 @@ impl Shard {
     pub(super) fn note_resumes(&mut self, queue: QueueId, consumer: ConsumerId, resumes: u32) {
         if resumes > 0
             && let Some((_, queue)) = self.queues.find(queue, super::queues::NO_SLOT)
+            && queue.queue.has_consumer(consumer)
         {
             queue.resumes.insert(consumer, resumes);
         }

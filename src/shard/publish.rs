@@ -80,7 +80,7 @@ impl Shard {
             Ok(destinations) => destinations,
             Err(refusal) => return self.refuse_at(slot, number, &refusal),
         };
-        if self.alarms.is_raised() {
+        if self.must_wait_for_resources(slot) {
             return self.wait_for_resources(slot);
         }
         if !self.has_credit_for(&destinations) {
@@ -119,7 +119,7 @@ impl Shard {
                 Err(refusal) => return self.refuse_at(slot, number, &refusal),
             }
         }
-        if self.alarms.is_raised() {
+        if self.must_wait_for_resources(slot) {
             return self.wait_for_resources(slot);
         }
         if !routes

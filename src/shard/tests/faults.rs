@@ -146,6 +146,30 @@ fn a_channels_prefetch_holds_over_queues_of_both_cores() {
 }
 
 #[test]
+fn a_got_message_counts_for_the_channels_prefetch_and_loses_no_other() {
+    let mut cores = Cores::new(1);
+    let client = cores.connect(0);
+    for queue in ["got", "consumed"] {
+        cores.declare(client, queue, 0, false, false);
+    }
+    cores.send(client, &publish("got", b"first", false, false));
+    cores.call(client, qos(1, true));
+    cores.consume(client, "consumed", "tag", false);
+    cores.call(
+        client,
+        BasicGet {
+            queue: b"got",
+            no_ack: false,
+        },
+    );
+    cores.read(client);
+    cores.send(client, &publish("consumed", b"second", false, false));
+    assert_eq!(cores.read(client), Vec::<String>::new(), "the channel is full");
+    cores.call(client, ack(1));
+    assert_eq!(cores.read(client), ["basic.deliver 2 second"]);
+}
+
+#[test]
 fn connections_that_wait_do_not_keep_receive_buffers_from_others() {
     let mut cores = Cores::with_settings(1, |settings| settings.message_memory_max = 1 << 20);
     let consumer = cores.connect(0);
