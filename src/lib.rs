@@ -28,19 +28,26 @@
 //!    - the first to a target, one cut by the end of a read, or with a body of several frames, is put together by
 //!      [`channel::Assembly`] (`publish_assembled`).
 //!
+//!      During an alarm, [`shard::alarm`] lets it begin later, and counts its announced body as memory.
+//!
 //!    Then [`routing`] names the queues, [`queue`] says who takes the message or keeps it, and what must survive goes to
-//!    [`storage`], which appends its record.
-//! 4. A queue of another core gets it by [`shard::mailbox`], batched; over there [`shard::mail`] opens the batch and
+//!    [`storage`], which appends its record to the tick's batch.
+//! 4. A queue of another core gets it by a word in the batch of [`shard::mailbox`], if that lane has credit; the tick's end
+//!    hands the batch to [`shard::run`], which puts it into the ring and rings. Over there [`shard::mail`] opens it and
 //!    hands each word to its story: a publish goes on as if it had come in on that core.
 //! 5. [`shard::deliver`] takes what queues can give; [`shard::dispatch`] has the [`channel`] number it and
-//!    [`protocol::deliver`] patch its frames, or sends it across to the core that holds the connection. The tick's end
-//!    writes them.
-//! 6. [`shard::confirm`] waits for the sync and tells the publisher; [`shard::settle`] takes the consumer's ack, which
-//!    becomes a record of the same log. What a queue is asked otherwise (consume, get, purge) is in [`shard::owner`].
+//!    [`protocol::deliver`] patch its frames, or sends it across to the core that holds the connection;
+//!    [`shard::pressure`] pauses who takes too little.
+//! 6. The tick's end, `write_log` in [`shard::confirm`], writes the batch to the log with one positioned write, and asks
+//!    for a sync if someone waits for one; a helper thread runs it, and its end comes back as an event.
+//! 7. [`channel::Confirms`] knows which owners a publish waits for (`sent_to`) and what they have told (`safe_at`): the
+//!    lowest watermark is confirmed, by [`shard::confirm`]. [`shard::settle`] takes the consumer's ack, which becomes a
+//!    record of the same log. What a queue is asked otherwise (consume, get, purge) is in [`shard::owner`].
 //!
-//! A message has four forms on its way: `RecognisedPublish` is where its frames lie in the input; a `Place` in a `Run` the
-//! same, checked, with the target named once for all; a `Content` its parts, borrowed from wherever they lie; and an
-//! `Entry` what its queue knows of it, 24 bytes that say where the content is kept.
+//! A message has four forms on its way: [`RecognisedPublish`](protocol::publish::RecognisedPublish) is where its frames lie
+//! in the input; a [`Place`](shard::mailbox::Place) in a run the same, checked, with the target named once for all; a
+//! [`Content`](model::Content) its parts, borrowed from wherever they lie; and an [`Entry`](queue::Entry) what its queue
+//! knows of it, 24 bytes that say where the content is kept.
 //!
 //! # Who may import whom
 //!

@@ -3,7 +3,7 @@
 //! ```text
 //!            events                         Shard (one &mut, in `run`)                     outputs
 //!   sockets ───────▶  connect  declare  publish ─▶ deliver  settle  delete  close ───────▶ bytes to write
-//!   mailbox ───────▶     what each does is its file's first function            ───────▶ batches for other cores
+//!   mailbox ───────▶     each begins its file; lib.rs has the map               ───────▶ batches for other cores
 //!   helpers ───────▶                                                            ───────▶ a sync, a segment to prepare
 //! ```
 //!

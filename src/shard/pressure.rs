@@ -1,5 +1,17 @@
 //! Back-pressure of consumers: a connection that takes its deliveries too slowly, and a channel whose prefetch is used up,
 //! have their consumers paused at the queues' owners.
+//!
+//! A queue of this core hears of it before it delivers again. One of another core may have deliveries under way, which the
+//! channel cannot take, and what it can take later must not overtake them:
+//!
+//! ```text
+//!   connection's core                       owner
+//!     full: Pause ─────────────────────────▶
+//!     ◀──────────────── deliveries, resumes n   (sent before)
+//!     refused: Return ─────────────────────▶ back to their places
+//!     room: Pause{paused: false}, n+1 ─────▶
+//!     ◀─────────────── deliveries, resumes n+1  taken; those with n still go back
+//! ```
 
 use super::Shard;
 use super::connections::Hold;
