@@ -346,7 +346,7 @@ impl Log {
         self.last_content = frame.lsn;
     }
 
-    fn append_record(
+    pub(super) fn append_record(
         &mut self,
         kind: RecordKind,
         (flags, count): (u8, u16),

@@ -36,7 +36,8 @@
 //! changes its bytes, later versions add kinds.
 //!
 //! The changes of one decision are neighbouring Topology records, of which flag 1 marks the first and flag 2 the last.
-//! A decision without its last record was never made: recovery passes over the others.
+//! A decision without its last record was never made: recovery passes over the others. One with neither flag, outside of
+//! a decision, is a decision of its own.
 
 use super::message_record::MessageRecord;
 use crate::model::{Lsn, QueueId, QueueSequence, SegmentId, VshardId};

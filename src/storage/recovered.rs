@@ -182,7 +182,9 @@ impl Recovered {
             self.pending_decision = Some(Vec::new());
         }
         let Some(decision) = &mut self.pending_decision else {
-            // The rest of a decision whose beginning was recycled: a later snapshot replaced it.
+            // A decision of its own, from before they were marked; or the rest of one whose beginning was recycled, which
+            // a later snapshot replaces.
+            self.topology.push(change.bytes.to_vec());
             return true;
         };
         decision.push(change.bytes.to_vec());

@@ -461,6 +461,21 @@ fn a_decision_whose_last_change_is_torn_off_was_never_made() {
 }
 
 #[test]
+fn a_change_written_before_decisions_were_marked_is_a_decision_of_its_own() {
+    let mut world = World::new();
+    for change in [b"declared".as_slice(), b"bound"] {
+        let head = super::frame::opaque_head(change);
+        world
+            .log
+            .append_record(RecordKind::Topology, (0, 0), &head, change);
+    }
+    world.log.append_topology([b"deleted".as_slice()]);
+    world.log.flush().unwrap();
+    let (_, recovered) = Log::open(world.disk.kill().share(), ShardId(3), OPTIONS).unwrap();
+    assert_eq!(recovered.topology, [b"declared".as_slice(), b"bound", b"deleted"]);
+}
+
+#[test]
 fn the_log_tells_why_each_entry_left_its_queue() {
     let range = |kind, first, last| SettledRange {
         kind,
