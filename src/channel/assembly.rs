@@ -11,7 +11,8 @@ use crate::protocol::properties::Properties;
 use crate::protocol::publish::RecognisedPublish;
 
 const BASIC_CLASS: u16 = 60;
-/// Bodies are reserved for in advance up to this; larger ones grow as their frames come, so that a lie about the size costs its teller.
+/// Room is made in advance for bodies up to this; larger ones grow as their frames come, so that a lie about the size costs
+/// its teller.
 const RESERVE_BYTES_MAX: usize = 1 << 20;
 
 /// Where a publish goes.
@@ -91,7 +92,7 @@ pub struct Assembly {
     properties_length: usize,
     known_properties: Vec<u8>,
     known_persistent: bool,
-    reserved: u64,
+    held: u64,
 }
 
 impl Assembly {
@@ -157,7 +158,6 @@ impl Assembly {
             .reserve(header.properties.len() + RESERVE_BYTES_MAX.min(header.body_size as usize));
         self.content.extend_from_slice(header.properties);
         self.properties_length = header.properties.len();
-        self.reserved = header.body_size;
         Ok(self.await_body(header.body_size))
     }
 
@@ -249,15 +249,22 @@ impl Assembly {
         self.content = Vec::new();
     }
 
-    /// Bytes that the header of the message in progress has announced, to be counted as memory until
-    /// [`Assembly::take_reserved`].
-    pub fn reserved(&self) -> u64 {
-        self.reserved
+    /// Bytes of memory that the message in progress has come to take since this was last asked: to be counted until
+    /// [`Assembly::take_held`].
+    pub fn growth(&mut self) -> u64 {
+        let grown = (self.content.capacity() as u64).saturating_sub(self.held);
+        self.held += grown;
+        grown
     }
 
-    /// Ends the reservation: the message was published or given up.
-    pub fn take_reserved(&mut self) -> u64 {
-        std::mem::take(&mut self.reserved)
+    /// Bytes counted for the message in progress.
+    pub fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// Ends the counting: the message was published or given up.
+    pub fn take_held(&mut self) -> u64 {
+        std::mem::take(&mut self.held)
     }
 
     fn await_body(&mut self, remaining: u64) -> bool {

@@ -43,8 +43,8 @@ pub enum Step<'i> {
     Run(ChannelNumber),
     /// A publish begins on this channel whose content is still to come.
     Begun(ChannelNumber),
-    /// Its header came: its assembly tells what is to be reserved.
-    Announced(ChannelNumber),
+    /// Its header, or a part of its body, lies in its channel's assembly: count the memory that takes.
+    Unfinished(ChannelNumber),
     /// Publish the message complete in the channel's assembly.
     Assembled(ChannelNumber),
     /// The peer closes a channel: release what it holds, then [`Connection::channel_closed`].
@@ -357,8 +357,7 @@ impl Connection {
         };
         match progress {
             Ok(true) => Step::Assembled(number),
-            Ok(false) if frame.kind == FrameKind::Header => Step::Announced(number),
-            Ok(false) => Step::Handled,
+            Ok(false) => Step::Unfinished(number),
             Err(error @ AssemblyError::TooLarge { .. }) => {
                 Step::RefuseChannel(number, error.refusal(), (60, 40))
             }

@@ -1,6 +1,10 @@
-//! Alarms: a core that is low on memory or disk says so to all, and no connection's publishes are read until it has
+//! Alarms: a core that is low on memory or disk says so to all, and no connection's publishes are taken until it has
 //! recovered. Consumers go on, since they make room. A client that understands it is told with connection.blocked
 //! when it publishes, and with connection.unblocked when every alarm has ended (RabbitMQ, "Blocked Connections").
+//!
+//! An alarm is about what queues hold, of which consumers make an end. Messages whose bodies are still coming raise none
+//! and keep none up: a connection that waits could not finish them. They may take what the budget has left, and at least
+//! the size of the largest message; beyond that, the connection that holds the most is closed.
 
 use super::Shard;
 use super::connect::Next;
@@ -18,7 +22,7 @@ const DISK_MILLISECONDS: u64 = 1000;
 /// What a core is short of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shortage {
-    /// Message memory is above four fifths of its budget.
+    /// Messages in queues take more than four fifths of the memory budget.
     pub memory: bool,
     /// The log's disk has less free space than the log may need soon.
     pub disk: bool,
@@ -52,6 +56,8 @@ pub struct Alarms {
     of_core: Vec<Shortage>,
     blocked: Vec<u32>,
     looked_at_disk: Moment,
+    /// Bytes of messages in queues, at the last look.
+    queued_bytes: u64,
 }
 
 impl Alarms {
@@ -107,72 +113,65 @@ impl Shard {
         }
     }
 
-    /// Bytes of messages held in this core's memory, with what is known of each and what headers have announced.
-    pub fn message_memory(&self) -> u64 {
+    /// Bytes of messages in this core's queues, with what is known of each.
+    pub fn queued_bytes(&self) -> u64 {
         let queues: usize = self.queues.iter().map(QueueSlot::memory_bytes).sum();
-        queues as u64 + self.shared.live_bytes() + self.reserved_bytes
+        queues as u64 + self.shared.live_bytes()
     }
 
     fn is_low_on_memory(&mut self, already: bool) -> bool {
         let tenths = if already { 7 } else { 8 };
         let limit = self.settings.message_memory_max / 10 * tenths;
-        if self.message_memory() <= limit {
-            return false;
+        self.alarms.queued_bytes = self.queued_bytes();
+        if self.alarms.queued_bytes > limit {
+            // What queues hold for messages to come is no reason to make anybody wait.
+            self.queues.shrink();
+            self.alarms.queued_bytes = self.queued_bytes();
         }
-        // What queues hold for messages to come is no reason to make anybody wait.
-        self.queues.shrink();
-        self.message_memory() > limit
+        self.alarms.queued_bytes > limit
     }
 
-    /// A publish begins whose content is still to come. During an alarm it waits, unless others of its connection are
-    /// unfinished: those must be read to their ends, since the alarm may be about them.
-    pub(super) fn begin_publish(&mut self, slot: u32, number: ChannelNumber) -> Next {
-        if !self.alarms.is_raised() {
-            return Next::Pull;
+    /// A publish begins whose content is still to come: not during an alarm.
+    pub(super) fn begin_publish(&mut self, slot: u32) -> Next {
+        match self.alarms.is_raised() {
+            true => self.wait_for_resources(slot, None),
+            false => Next::Pull,
         }
-        let unfinished = self.unfinished_bytes(slot);
-        if unfinished == 0 {
-            return self.wait_for_resources(slot);
-        }
-        if unfinished <= self.settings.message_bytes_max {
-            return Next::Pull;
-        }
-        let text = format!("low on memory, and {unfinished} bytes of unfinished messages on this connection");
-        self.refuse_method(
-            slot,
-            number,
-            &Refusal::new(ReplyCode::ResourceError, text),
-            BASIC_PUBLISH,
-        )
     }
 
-    /// Whether a whole publish must wait: during an alarm, unless an unfinished one of its connection would wait with it.
-    #[inline]
-    pub(super) fn must_wait_for_resources(&mut self, slot: u32) -> bool {
-        self.alarms.is_raised() && self.unfinished_bytes(slot) == 0
-    }
-
-    /// Bytes announced on a connection by messages whose bodies are still coming.
-    fn unfinished_bytes(&mut self, slot: u32) -> u64 {
-        let connection = &self.connections.get_mut(slot).expect("it publishes").connection;
-        connection
-            .channels()
-            .map(|channel| channel.assembly.reserved())
-            .sum()
-    }
-
-    /// A body's memory is counted when its header comes.
-    pub(super) fn reserve_body(&mut self, slot: u32, number: ChannelNumber) -> Next {
-        let channel = self.channel_at(slot, number).expect("the header came on it");
-        self.reserved_bytes += channel.assembly.reserved();
-        let shortage = self.own_shortage();
-        if !shortage.memory && self.reserved_bytes > self.settings.message_memory_max / 10 * 8 {
-            self.tell_shortage(Shortage {
-                memory: true,
-                ..shortage
-            });
+    /// More of a message has come, and its memory is counted. When all unfinished ones take too much, the connection that
+    /// holds the most of them is closed (506).
+    pub(super) fn count_unfinished(&mut self, slot: u32, number: ChannelNumber) -> Next {
+        let channel = self.channel_at(slot, number).expect("the content came on it");
+        self.unfinished_bytes += channel.assembly.growth();
+        let left = self
+            .settings
+            .message_memory_max
+            .saturating_sub(self.alarms.queued_bytes);
+        if self.unfinished_bytes > left.max(self.settings.message_bytes_max) {
+            self.refuse_greatest();
         }
         Next::Pull
+    }
+
+    fn refuse_greatest(&mut self) {
+        let slots: Vec<u32> = self.connections.slots().collect();
+        let held = slots
+            .into_iter()
+            .map(|slot| (self.unfinished_bytes_of(slot), slot))
+            .max();
+        let Some((bytes, slot)) = held else { return };
+        let text = format!("low on memory, and {bytes} bytes of unfinished messages on this connection");
+        let refusal = Refusal::new(ReplyCode::ResourceError, text);
+        self.refuse_connection(slot, &refusal, BASIC_PUBLISH);
+    }
+
+    fn unfinished_bytes_of(&mut self, slot: u32) -> u64 {
+        let connection = self.connections.get_mut(slot);
+        connection.map_or(0, |connection| {
+            let channels = connection.connection.channels();
+            channels.map(|channel| channel.assembly.held()).sum()
+        })
     }
 
     /// A disk whose free space cannot be read counts as it did before: the next write will tell.
@@ -190,11 +189,12 @@ impl Shard {
         }
     }
 
-    /// Lets a publishing connection wait for the end of all alarms, and tells its client.
-    pub(super) fn wait_for_resources(&mut self, slot: u32) -> Next {
+    /// Lets a publishing connection wait for the end of all alarms, and tells its client. A message may wait complete in the
+    /// channel `assembled`.
+    pub(super) fn wait_for_resources(&mut self, slot: u32, assembled: Option<ChannelNumber>) -> Next {
         let reason = self.alarms.everywhere().reason();
         let connection = self.connections.get_mut(slot).expect("it publishes");
-        connection.hold = Some(Hold::Credit { assembled: None });
+        connection.hold = Some(Hold::Publish { assembled });
         if connection.connection.capabilities().connection_blocked && !connection.is_blocked {
             connection.is_blocked = true;
             let blocked = Method::ConnectionBlocked(ConnectionBlocked {

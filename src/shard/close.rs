@@ -122,7 +122,7 @@ impl Shard {
         }
         let id = connection.id;
         let hold = connection.hold.take();
-        if let Some(Hold::Credit { .. }) = hold {
+        if let Some(Hold::Publish { .. }) = hold {
             self.waiting_for_credit.retain(|&waiting| waiting != slot);
             self.alarms.forget(slot);
         }
@@ -180,7 +180,8 @@ impl Shard {
         let Some(channel) = connection.connection.channel_mut(number) else {
             return;
         };
-        self.reserved_bytes -= channel.assembly.take_reserved();
+        self.unfinished_bytes -= channel.assembly.take_held();
+        channel.assembly.abandon();
         let consumers = channel.consumers.take_all();
         let mut unacked = Vec::new();
         channel.settle_all(&mut unacked);

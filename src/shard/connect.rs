@@ -134,8 +134,8 @@ impl Shard {
             Step::Login { mechanism, response } => self.log_in(slot, mechanism, response),
             Step::Open { vhost } => self.open(slot, vhost),
             Step::Method(channel, method) => self.obey(slot, channel, method),
-            Step::Begun(channel) => self.begin_publish(slot, channel),
-            Step::Announced(channel) => self.reserve_body(slot, channel),
+            Step::Begun(_) => self.begin_publish(slot),
+            Step::Unfinished(channel) => self.count_unfinished(slot, channel),
             Step::Assembled(channel) => self.publish_assembled(slot, channel),
             Step::CloseChannel(channel) => self.close_channel(slot, channel),
             Step::RefuseChannel(channel, refusal, failed) => {
@@ -219,7 +219,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        let Some(Hold::Credit { assembled }) = connection.hold else {
+        let Some(Hold::Publish { assembled }) = connection.hold else {
             return;
         };
         self.resume(slot);
@@ -231,7 +231,7 @@ impl Shard {
     /// Lets a connection wait until the lanes it publishes to have credit again.
     pub(super) fn wait_for_credit(&mut self, slot: u32, assembled: Option<ChannelNumber>) -> Next {
         let connection = self.connections.get_mut(slot).expect("it publishes");
-        connection.hold = Some(Hold::Credit { assembled });
+        connection.hold = Some(Hold::Publish { assembled });
         self.waiting_for_credit.push(slot);
         self.counters.credit_pauses += 1;
         Next::Wait

@@ -69,7 +69,7 @@ pub enum Hold {
     Answer(Awaited),
     /// Credit of the lanes its publish needs, or the end of an alarm. A message put together from several frames waits
     /// in its channel.
-    Credit {
+    Publish {
         /// That channel, if it does.
         assembled: Option<ChannelNumber>,
     },

@@ -162,8 +162,8 @@ pub struct Shard {
     has_spent_tick: bool,
     is_mark_due: bool,
     is_compacting: bool,
-    /// Bytes announced by the headers of messages whose bodies are still coming.
-    reserved_bytes: u64,
+    /// Memory taken by messages whose bodies are still coming, or that wait complete in their channels.
+    unfinished_bytes: u64,
     scratch: Scratch,
     closes: Vec<(u32, Outbound)>,
     reads: Vec<u32>,
@@ -244,7 +244,7 @@ impl Shard {
             has_spent_tick: false,
             is_mark_due: false,
             is_compacting: false,
-            reserved_bytes: 0,
+            unfinished_bytes: 0,
             scratch: Scratch::default(),
             closes: Vec::new(),
             reads: Vec::new(),

@@ -80,8 +80,8 @@ impl Shard {
             Ok(destinations) => destinations,
             Err(refusal) => return self.refuse_at(slot, number, &refusal),
         };
-        if self.must_wait_for_resources(slot) {
-            return self.wait_for_resources(slot);
+        if self.alarms.is_raised() {
+            return self.wait_for_resources(slot, None);
         }
         if !self.has_credit_for(&destinations) {
             return self.wait_for_credit(slot, None);
@@ -119,8 +119,8 @@ impl Shard {
                 Err(refusal) => return self.refuse_at(slot, number, &refusal),
             }
         }
-        if self.must_wait_for_resources(slot) {
-            return self.wait_for_resources(slot);
+        if self.alarms.is_raised() {
+            return self.wait_for_resources(slot, None);
         }
         if !routes
             .iter()
@@ -162,14 +162,18 @@ impl Shard {
             Ok(destinations) => destinations,
             Err(refusal) => return self.refuse_at(slot, number, &refusal),
         };
-        // No alarm holds it back any more: it was counted when its header came, and waits for room no longer.
-        if !self.has_credit_for(&destinations) {
+        let is_short = self.alarms.is_raised();
+        if is_short || !self.has_credit_for(&destinations) {
             let channel = self.channel_at(slot, number).expect("it publishes");
             channel.assembly.put_back(bytes);
-            return self.wait_for_credit(slot, Some(number));
+            self.unfinished_bytes += channel.assembly.growth();
+            return match is_short {
+                true => self.wait_for_resources(slot, Some(number)),
+                false => self.wait_for_credit(slot, Some(number)),
+            };
         }
         let channel = self.channel_at(slot, number).expect("it publishes");
-        self.reserved_bytes -= channel.assembly.take_reserved();
+        self.unfinished_bytes -= channel.assembly.take_held();
         let next = self.publish_to(
             slot,
             number,

@@ -438,7 +438,7 @@ impl World {
             let clients = self.describe_clients();
             let phase = self.phase;
             let cores = self.broker.cores().iter();
-            let memory: Vec<u64> = cores.map(|core| core.shard.message_memory()).collect();
+            let memory: Vec<u64> = cores.map(|core| core.shard.queued_bytes()).collect();
             self.auditor.accuse(format!(
                 "{phase:?} does not come to an end, message memory of the cores {memory:?}: {clients}"
             ));

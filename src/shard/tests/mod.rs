@@ -1,5 +1,6 @@
 //! Cores by hand: shards without sockets, disks in memory, and clients whose bytes are read as sentences.
 
+mod alarms;
 mod faults;
 
 use super::connections::Peer;
@@ -15,7 +16,7 @@ use crate::protocol::content::encode_content;
 use crate::protocol::frame::{FrameKind, decode_frame};
 use crate::protocol::method::*;
 use crate::runtime::BufferPool;
-use crate::runtime::disk::MemoryDisk;
+use crate::runtime::disk::{Disk, MemoryDisk};
 use crate::storage::{Log, LogOptions, SyncRequest};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,6 +30,7 @@ struct Cores {
     events: Vec<Vec<Event>>,
     lanes: Vec<Vec<VecDeque<Batch>>>,
     syncs: Vec<Option<SyncRequest>>,
+    disks: Vec<MemoryDisk>,
     /// Whether syncs end; a test that watches what waits for one stops them.
     are_syncs_run: bool,
     /// Whether sockets take output.
@@ -43,13 +45,13 @@ impl Cores {
     }
 
     fn with_settings(count: u16, change: impl Fn(&mut Settings)) -> Self {
-        let logs = (0..count).map(|shard| {
+        let disks: Vec<MemoryDisk> = (0..count).map(|_| MemoryDisk::new()).collect();
+        let logs = disks.iter().zip(0..).map(|(disk, shard)| {
             let options = LogOptions {
                 segment_bytes: 1 << 20,
                 ..LogOptions::default()
             };
-            let (log, found) =
-                Log::open(Box::new(MemoryDisk::new()), ShardId(shard), options).expect("an empty disk opens");
+            let (log, found) = Log::open(disk.share(), ShardId(shard), options).expect("an empty disk opens");
             OpenedLog { log, found }
         });
         let options = RecoveryOptions {
@@ -83,6 +85,7 @@ impl Cores {
             events: (0..count).map(|_| Vec::new()).collect(),
             lanes: (0..count).map(|_| lanes()).collect(),
             syncs: (0..count).map(|_| None).collect(),
+            disks,
             are_syncs_run: true,
             are_sockets_written: true,
             written: BTreeMap::new(),
@@ -314,6 +317,9 @@ fn sentence(method: &Method<'_>) -> String {
         Method::BasicAck(ack) => format!("{name} {}", ack.delivery_tag),
         Method::QueueDeclareOk(ok) => format!("{name} {}", ok.message_count),
         Method::ChannelClose(close) => format!("{name} {}", String::from_utf8_lossy(close.reply_text)),
+        Method::ConnectionBlocked(blocked) => {
+            format!("{name} {}", String::from_utf8_lossy(blocked.reason))
+        }
         Method::ConnectionClose(close) => format!("{name} {}", String::from_utf8_lossy(close.reply_text)),
         _ => name.to_owned(),
     }
@@ -321,6 +327,10 @@ fn sentence(method: &Method<'_>) -> String {
 
 /// A publish on channel 1.
 fn publish(queue: &str, body: &[u8], is_persistent: bool, mandatory: bool) -> Vec<u8> {
+    publish_on(1, queue, body, is_persistent, mandatory)
+}
+
+fn publish_on(channel: u16, queue: &str, body: &[u8], is_persistent: bool, mandatory: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     Method::from(BasicPublish {
         exchange: b"",
@@ -328,8 +338,8 @@ fn publish(queue: &str, body: &[u8], is_persistent: bool, mandatory: bool) -> Ve
         mandatory,
         immediate: false,
     })
-    .encode(1, &mut bytes);
+    .encode(channel, &mut bytes);
     let properties = [0x10, 0, if is_persistent { 2 } else { 1 }];
-    encode_content(1, &properties, &[body], FRAME_MAX, &mut bytes);
+    encode_content(channel, &properties, &[body], FRAME_MAX, &mut bytes);
     bytes
 }
