@@ -7,7 +7,7 @@ use lanemq::protocol::content::encode_content;
 use lanemq::protocol::deliver::DeliverTemplate;
 use lanemq::protocol::method::{BasicPublish, Method};
 use lanemq::protocol::publish::recognise_publish;
-use lanemq::queue::{Arena, Consumer, Entry, Locator, Queue};
+use lanemq::queue::{Arena, Consumer, Entry, Locator, Pauses, Queue};
 use lanemq::routing::{Routed, Router};
 use lanemq::runtime::disk::MemoryDisk;
 use lanemq::runtime::ring;
@@ -176,6 +176,7 @@ fn consumer() -> Consumer {
         prefetch_count: 0,
         exclusive: false,
         priority: 0,
+        pauses: Pauses::default(),
     }
 }
 

@@ -18,11 +18,9 @@ pub struct ChannelConsumer {
     pub queue_slot: u32,
     /// Whether deliveries need no acknowledgement.
     pub no_ack: bool,
-    /// How often its owner, on another core, was told that the channel's prefetch has room again.
-    pub resumes: u32,
-    /// Deliveries that its owner sent before it was told so many times are not taken: the channel had no room for one
-    /// before them, and their order must hold.
-    pub takes_from: u32,
+    /// Returns that its owner, on another core, has not answered. Until it has, further deliveries go back too: they were sent
+    /// behind those that the channel had no room for, and their order must hold.
+    pub returning: u32,
     template: Option<DeliverTemplate>,
 }
 
@@ -43,8 +41,7 @@ impl ChannelConsumer {
             owner,
             queue_slot,
             no_ack,
-            resumes: 0,
-            takes_from: 0,
+            returning: 0,
             template: None,
         }
     }

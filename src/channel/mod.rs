@@ -137,13 +137,6 @@ impl Channel {
         self.assembly.abandon();
     }
 
-    /// The tag of a delivery that needs no acknowledgement.
-    #[inline]
-    pub fn deliver_settled(&mut self) -> DeliveryTag {
-        self.delivered += 1;
-        DeliveryTag(self.delivered)
-    }
-
     /// Takes `count` tags for deliveries that need no acknowledgement; returns the first.
     #[inline]
     pub fn deliver_settled_run(&mut self, count: u32) -> DeliveryTag {
@@ -152,12 +145,35 @@ impl Channel {
         DeliveryTag(first)
     }
 
-    /// The tag of a delivery that the client must settle.
+    /// The tag of a delivery, which the client must settle if it `needs_ack`.
     #[inline]
-    pub fn deliver_unacked(&mut self, message: Unacked) -> DeliveryTag {
+    pub fn deliver(&mut self, message: Unacked, needs_ack: bool) -> DeliveryTag {
         self.delivered += 1;
-        self.unacked.insert(self.delivered, message);
+        if needs_ack {
+            self.unacked.insert(self.delivered, message);
+        }
         DeliveryTag(self.delivered)
+    }
+
+    /// The same for the consumer with `number`, and that consumer. `None` when it has gone, or the channel's prefetch is
+    /// used up, or deliveries before this one have gone back and their owner has not heard of it.
+    #[inline]
+    pub fn deliver_to(
+        &mut self,
+        number: u32,
+        message: Unacked,
+        needs_ack: bool,
+    ) -> Option<(DeliveryTag, &mut ChannelConsumer)> {
+        let is_full = self.is_full();
+        let consumer = self.consumers.get_mut(number)?;
+        if needs_ack && (is_full || consumer.returning > 0) {
+            return None;
+        }
+        self.delivered += 1;
+        if needs_ack {
+            self.unacked.insert(self.delivered, message);
+        }
+        Some((DeliveryTag(self.delivered), consumer))
     }
 
     /// Deliveries not settled yet.
@@ -240,7 +256,7 @@ mod tests {
     fn channel_with_unacked(count: u64) -> Channel {
         let mut channel = Channel::new(ChannelNumber(1), UsedNumbers::default());
         for sequence in 1..=count {
-            assert_eq!(channel.deliver_unacked(message(sequence)), DeliveryTag(sequence));
+            assert_eq!(channel.deliver(message(sequence), true), DeliveryTag(sequence));
         }
         channel
     }
@@ -293,9 +309,9 @@ mod tests {
     #[test]
     fn tags_are_shared_by_deliveries_with_and_without_acknowledgement() {
         let mut channel = channel_with_unacked(1);
-        assert_eq!(channel.deliver_settled(), DeliveryTag(2));
+        assert_eq!(channel.deliver(message(8), false), DeliveryTag(2));
         assert_eq!(channel.deliver_settled_run(3), DeliveryTag(3));
-        assert_eq!(channel.deliver_unacked(message(9)), DeliveryTag(6));
+        assert_eq!(channel.deliver(message(9), true), DeliveryTag(6));
         assert!(channel.settle(DeliveryTag(2), false, &mut Vec::new()).is_err());
     }
 

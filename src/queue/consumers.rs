@@ -31,6 +31,8 @@ pub struct Consumer {
     pub exclusive: bool,
     /// The argument `x-priority`: higher is served first, 0 if absent.
     pub priority: i32,
+    /// Why it is not served yet.
+    pub pauses: Pauses,
 }
 
 /// Why a consumer is not served for now.
@@ -40,6 +42,25 @@ pub enum Pause {
     Output,
     /// Its channel holds as many unacked messages as basic.qos allows the whole channel.
     ChannelPrefetch,
+}
+
+/// Reasons not to serve a consumer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pauses(u8);
+
+impl Pauses {
+    /// These, with or without one more.
+    pub fn and(self, reason: Pause, paused: bool) -> Self {
+        match paused {
+            true => Self(self.0 | reason.bit()),
+            false => Self(self.0 & !reason.bit()),
+        }
+    }
+
+    /// Whether `reason` is one of them.
+    pub fn has(self, reason: Pause) -> bool {
+        self.0 & reason.bit() != 0
+    }
 }
 
 /// What removing consumers did.
@@ -85,8 +106,7 @@ pub(super) struct Consumers {
 struct Holder {
     id: ConsumerId,
     role: Role,
-    /// One bit for each `Pause`.
-    pauses: u8,
+    pauses: Pauses,
     priority: i32,
     unacked: u32,
     /// Unacked messages at which it waits.
@@ -131,7 +151,7 @@ impl Consumers {
         self.consumer_count += 1;
         self.has_exclusive = consumer.exclusive;
         self.has_had_consumer = true;
-        self.turns.join(index, consumer.priority);
+        self.sort_in(index);
         Ok(())
     }
 
@@ -153,17 +173,21 @@ impl Consumers {
     /// Stops serving a consumer; nothing if it is gone.
     pub(super) fn pause(&mut self, id: ConsumerId, reason: Pause) {
         if let Some(&index) = self.by_id.get(&id) {
-            self.holders[index as usize].pauses |= reason.bit();
-            self.sort_in(index);
+            self.set_pause(index, reason, true);
         }
     }
 
     /// Takes back one reason not to serve a consumer; nothing if it is gone.
     pub(super) fn resume(&mut self, id: ConsumerId, reason: Pause) {
         if let Some(&index) = self.by_id.get(&id) {
-            self.holders[index as usize].pauses &= !reason.bit();
-            self.sort_in(index);
+            self.set_pause(index, reason, false);
         }
+    }
+
+    fn set_pause(&mut self, index: u32, reason: Pause, paused: bool) {
+        let holder = &mut self.holders[index as usize];
+        holder.pauses = holder.pauses.and(reason, paused);
+        self.sort_in(index);
     }
 
     /// Whether somebody can be served.
@@ -355,7 +379,7 @@ impl Holder {
         Self {
             id: consumer.id,
             role,
-            pauses: 0,
+            pauses: consumer.pauses,
             priority: consumer.priority,
             unacked: 0,
             unacked_max,
@@ -366,7 +390,7 @@ impl Holder {
         Self {
             id,
             role: Role::OnlyHolds,
-            pauses: 0,
+            pauses: Pauses::default(),
             priority: 0,
             unacked: 0,
             unacked_max: u32::MAX,
@@ -378,7 +402,7 @@ impl Holder {
     }
 
     fn can_be_served(&self) -> bool {
-        self.is_consumer() && self.pauses == 0 && self.unacked < self.unacked_max
+        self.is_consumer() && self.pauses == Pauses::default() && self.unacked < self.unacked_max
     }
 }
 

@@ -32,7 +32,7 @@ mod tests;
 mod turns;
 
 pub use arena::{Arena, ArenaSlot};
-pub use consumers::{ConsumeRefused, Consumer, Pause, Removed};
+pub use consumers::{ConsumeRefused, Consumer, Pause, Pauses, Removed};
 pub use entry::{Entry, Locator};
 
 use crate::model::{ChannelNumber, ConnectionId, ConsumerId, OrderedSlots, QueueSequence};

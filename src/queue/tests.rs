@@ -27,6 +27,7 @@ fn acking(number: u32, prefetch_count: u16) -> Consumer {
         prefetch_count,
         exclusive: false,
         priority: 0,
+        pauses: Pauses::default(),
     }
 }
 
@@ -259,14 +260,18 @@ fn consumers() -> impl Strategy<Value = Consumer> {
         0..5u16,
         proptest::bool::weighted(0.05),
         priority,
+        proptest::option::weighted(0.2, pauses()),
     )
-        .prop_map(|(id, no_ack, prefetch_count, exclusive, priority)| Consumer {
-            id,
-            no_ack,
-            prefetch_count,
-            exclusive,
-            priority,
-        })
+        .prop_map(
+            |(id, no_ack, prefetch_count, exclusive, priority, pause)| Consumer {
+                id,
+                no_ack,
+                prefetch_count,
+                exclusive,
+                priority,
+                pauses: pause.map_or(Pauses::default(), |reason| Pauses::default().and(reason, true)),
+            },
+        )
 }
 
 fn pauses() -> impl Strategy<Value = Pause> {
@@ -361,7 +366,9 @@ impl Naive {
         if is_exclusive || consumer.exclusive && !self.consumers.is_empty() {
             return Err(ConsumeRefused::InExclusiveUse);
         }
-        self.consumers.push((consumer, Vec::new()));
+        let pauses = [Pause::Output, Pause::ChannelPrefetch];
+        let pauses = pauses.into_iter().filter(|&reason| consumer.pauses.has(reason));
+        self.consumers.push((consumer, pauses.collect()));
         self.sort_waiting();
         Ok(())
     }

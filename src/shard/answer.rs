@@ -7,9 +7,10 @@ use super::control::ControlAnswer;
 use super::mailbox::{Got, QueueAnswer};
 use super::obey::At;
 use crate::channel::{ChannelConsumer, Unacked};
-use crate::model::{ConnectionId, Content, Refusal, ReplyCode, ShardId, ShortString};
+use crate::model::{ConnectionId, ConsumerId, Content, Refusal, ReplyCode, ShardId, ShortString};
 use crate::protocol::content::encode_content;
 use crate::protocol::method::*;
+use crate::queue::{Pause, Pauses};
 
 impl Shard {
     /// A queue's owner has answered.
@@ -40,8 +41,9 @@ impl Shard {
             ) => {
                 self.queue_declared(at, awaited.nowait, awaited.queue, message_count, consumer_count);
             }
-            (QueueAnswer::Consuming { queue_slot }, AwaitedRequest::Consume(consumer)) => {
-                self.consuming(at, awaited.nowait, *consumer, queue_slot);
+            (QueueAnswer::Consuming { queue_slot, pauses }, AwaitedRequest::Consume(mut consumer)) => {
+                consumer.queue_slot = queue_slot;
+                self.consuming(at, awaited.nowait, *consumer, pauses);
             }
             (QueueAnswer::Cancelled, AwaitedRequest::Cancel { tag }) => {
                 self.channel_of(at).consumers.remove_tag(tag.as_bytes());
@@ -189,27 +191,24 @@ impl Shard {
         self.reply_unless(nowait, at, &Method::QueueDeclareOk(ok));
     }
 
-    fn consuming(&mut self, at: At, nowait: bool, mut consumer: ChannelConsumer, queue_slot: u32) {
-        let is_congested = self
-            .connections
-            .get_mut(at.slot)
-            .is_some_and(|connection| connection.is_congested);
-        consumer.queue_slot = queue_slot;
+    /// The owner has the consumer, which it began with `pauses`; what has changed meanwhile it hears now.
+    fn consuming(&mut self, at: At, nowait: bool, consumer: ChannelConsumer, pauses: Pauses) {
         let ok = Method::BasicConsumeOk(BasicConsumeOk {
             consumer_tag: consumer.tag.as_bytes(),
         });
-        if !nowait {
-            self.reply(at.slot, at.channel, &ok);
+        self.reply_unless(nowait, at, &ok);
+        let now = self.pauses_at(at);
+        for reason in [Pause::Output, Pause::ChannelPrefetch] {
+            if now.has(reason) != pauses.has(reason) {
+                let id = ConsumerId {
+                    connection: self.id_at(at.slot),
+                    channel: at.channel,
+                    number: consumer.number,
+                };
+                self.pause_consumer(consumer.owner, consumer.queue, id, reason, now.has(reason));
+            }
         }
-        let channel = self.channel_of(at);
-        channel.consumers.add(consumer);
-        let is_paused = channel.is_paused;
-        if is_paused {
-            self.pause_channel(at.slot, at.channel, true);
-        }
-        if is_congested {
-            self.pause_connection(at.slot, true);
-        }
+        self.channel_of(at).consumers.add(consumer);
     }
 
     fn got(&mut self, at: At, owner: ShardId, got: &Got) {
@@ -226,15 +225,13 @@ impl Shard {
             sequence,
             ..
         } = *got;
-        let tag = match got.needs_ack {
-            true => channel.deliver_unacked(Unacked {
-                queue,
-                owner,
-                queue_slot,
-                sequence,
-            }),
-            false => channel.deliver_settled(),
+        let message = Unacked {
+            queue,
+            owner,
+            queue_slot,
+            sequence,
         };
+        let tag = channel.deliver(message, got.needs_ack);
         let content = Content::decode(&got.content).expect("an owner sends whole contents");
         let ok = BasicGetOk {
             delivery_tag: tag.0,

@@ -21,6 +21,7 @@ impl Shard {
         };
         let priority = consumer_priority(consume.arguments)?;
         let connection = self.id_at(at.slot);
+        let pauses = self.pauses_at(at);
         let channel = self.channel_of(at);
         channel.consumers.check_tag_is_free(&tag)?;
         let number = channel.consumers.next_number();
@@ -35,6 +36,7 @@ impl Shard {
             prefetch_count: channel.consumer_prefetch,
             exclusive: consume.exclusive,
             priority,
+            pauses,
         };
         let consumer = ChannelConsumer::new(tag, number, queue, owner, NO_SLOT, consume.no_ack);
         let awaited = AwaitedRequest::Consume(Box::new(consumer));

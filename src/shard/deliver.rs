@@ -3,11 +3,12 @@
 
 use super::Shard;
 use super::dispatch::{Bodied, Dispatch, whole};
-use super::mailbox::{DeliveryHead, ShardMessage};
+use super::mailbox::DeliveryHead;
 use super::publish::Run;
 use super::queues::QueueSlot;
+use crate::channel::Unacked;
 use crate::model::{ConsumerId, QueueSequence};
-use crate::queue::{Delivery, Locator, Pause};
+use crate::queue::{Delivery, Locator};
 use crate::storage::SettleKind;
 use bytes::Bytes;
 
@@ -87,13 +88,14 @@ impl Shard {
         let queue = queues.get_mut(queue_slot).expect("the delivery came from it");
         let dispatch = Dispatch {
             consumer: delivery.consumer,
-            queue: queue.id,
-            owner: *id,
-            queue_slot,
-            sequence: delivery.sequence,
+            message: Unacked {
+                queue: queue.id,
+                owner: *id,
+                queue_slot,
+                sequence: delivery.sequence,
+            },
             redelivered: delivery.entry.redelivered,
             needs_ack: delivery.needs_ack,
-            resumes: queue.resumes_of(delivery.consumer),
         };
         let bodied = match delivery.entry.locator {
             Locator::Arena(slot) => Bodied::Whole(whole(queue.arena.read(slot))),
@@ -191,17 +193,17 @@ impl Shard {
     fn hand_across(&mut self, queue_slot: u32, consumer: ConsumerId, first: QueueSequence, run: &Run<'_>) {
         let queue = self.queues.get_mut(queue_slot).expect("the caller found it").id;
         for at in 0..run.places.len() {
-            let sequence = QueueSequence(first.0 + at as u64);
-            let owner = self.id;
+            let message = Unacked {
+                queue,
+                owner: self.id,
+                queue_slot,
+                sequence: QueueSequence(first.0 + at as u64),
+            };
             let dispatch = Dispatch {
                 consumer,
-                queue,
-                owner,
-                queue_slot,
-                sequence,
+                message,
                 redelivered: false,
                 needs_ack: false,
-                resumes: 0,
             };
             self.mailbox
                 .send_delivery(&dispatch, Bodied::Whole(run.content(at)));
@@ -215,8 +217,12 @@ impl Shard {
         for _ in 0..count {
             let (head, content, rest) = DeliveryHead::split(bytes);
             bytes = rest;
-            let dispatch = Dispatch {
+            let message = Unacked {
                 sequence: head.sequence,
+                ..first.message
+            };
+            let dispatch = Dispatch {
+                message,
                 redelivered: head.redelivered,
                 ..first
             };
@@ -224,10 +230,10 @@ impl Shard {
                 .connections
                 .take_delivery(&dispatch, Bodied::Whole(whole(content)));
             if !taken && dispatch.needs_ack {
-                returned.push(dispatch.sequence);
+                returned.push(head.sequence);
             }
         }
-        self.return_to_owner(&first, returned);
+        self.return_deliveries(&first, returned);
         self.restrain(first.consumer);
     }
 
@@ -235,60 +241,9 @@ impl Shard {
     pub(super) fn take_shared_delivery(&mut self, dispatch: Dispatch, content: &Bytes) {
         let taken = self.connections.take_delivery(&dispatch, Bodied::Shared(content));
         if !taken && dispatch.needs_ack {
-            self.return_to_owner(&dispatch, vec![dispatch.sequence]);
+            self.return_deliveries(&dispatch, vec![dispatch.message.sequence]);
         }
         self.restrain(dispatch.consumer);
-    }
-
-    /// After deliveries went back: the consumer takes others again, once its owner has heard of it behind those. A channel
-    /// that is full says so when it has room.
-    fn call_for_more(&mut self, dispatch: &Dispatch) {
-        let Dispatch {
-            consumer,
-            queue,
-            owner,
-            ..
-        } = *dispatch;
-        let Some(channel) = self.connections.channel(consumer.connection, consumer.channel) else {
-            return;
-        };
-        if channel.is_full() || channel.is_paused {
-            return;
-        }
-        let Some(at_channel) = channel.consumers.get_mut(consumer.number) else {
-            return;
-        };
-        at_channel.resumes += 1;
-        let word = ShardMessage::Pause {
-            queue,
-            consumer,
-            reason: Pause::ChannelPrefetch,
-            paused: false,
-            resumes: at_channel.resumes,
-        };
-        self.say(owner, word);
-    }
-
-    fn return_to_owner(&mut self, dispatch: &Dispatch, sequences: Vec<QueueSequence>) {
-        if !sequences.is_empty() {
-            let Dispatch {
-                queue,
-                queue_slot,
-                owner,
-                ..
-            } = *dispatch;
-            let settlement = super::mailbox::Settlement::Return;
-            self.say(
-                owner,
-                ShardMessage::Settle {
-                    queue,
-                    queue_slot,
-                    settlement,
-                    sequences,
-                },
-            );
-            self.call_for_more(dispatch);
-        }
     }
 
     /// Notes that the queue has settles to log.

@@ -2,32 +2,24 @@
 
 use super::connections::Connections;
 use super::mailbox::{DeliveryHead, Mailbox, SHARED_CONTENT_BYTES, ShardMessage};
-use crate::channel::Unacked;
-use crate::model::{ConsumerId, Content, QueueId, QueueSequence, ShardId};
+use crate::channel::{ChannelConsumer, Unacked};
+use crate::model::{ConsumerId, Content};
 use crate::net::Outbound;
 use crate::protocol::content::{body_payload_max, encode_body};
 use crate::protocol::frame::{FRAME_END, FrameKind, frame_head};
 use bytes::Bytes;
 
 /// What a delivery tells of its message besides the content.
-#[derive(Clone, Copy)]
-pub(super) struct Dispatch {
+#[derive(Clone, Copy, Debug)]
+pub struct Dispatch {
     /// Who gets it.
     pub consumer: ConsumerId,
-    /// Its queue.
-    pub queue: QueueId,
-    /// The queue's owner.
-    pub owner: ShardId,
-    /// The queue's slot at the owner.
-    pub queue_slot: u32,
-    /// Its place in the queue.
-    pub sequence: QueueSequence,
+    /// Which message of which queue.
+    pub message: Unacked,
     /// Whether it was delivered before.
     pub redelivered: bool,
     /// Whether it must be settled.
     pub needs_ack: bool,
-    /// How often its queue's owner was told that the channel's prefetch has room again.
-    pub resumes: u32,
 }
 
 /// The bytes of a message on its way out.
@@ -45,87 +37,91 @@ impl Connections {
     #[inline]
     pub(super) fn take_delivery(&mut self, dispatch: &Dispatch, bodied: Bodied<'_>) -> bool {
         let consumer = dispatch.consumer;
-        let shard = consumer.connection.shard;
         let Some(slot) = self.find(consumer.connection) else {
             return false;
         };
         let frame_max = slot.connection.frame_max();
-        let Some(channel) = slot.connection.channel_mut(consumer.channel) else {
+        let Some((tag, at_channel)) = slot
+            .connection
+            .channel_mut(consumer.channel)
+            .and_then(|channel| channel.deliver_to(consumer.number, dispatch.message, dispatch.needs_ack))
+        else {
             return false;
         };
-        let is_full = channel.is_full();
-        let Some(at_channel) = channel.consumers.get_mut(consumer.number) else {
-            return false;
-        };
-        if dispatch.needs_ack && (is_full || dispatch.resumes < at_channel.takes_from) {
-            // Nothing is under way from a queue of this core, so nothing can come too early.
-            if dispatch.owner != shard {
-                at_channel.takes_from = at_channel.resumes + 1;
-            }
-            return false;
-        }
-        let Dispatch {
-            queue,
-            owner,
-            queue_slot,
-            sequence,
-            redelivered,
-            ..
-        } = *dispatch;
-        let tag = match dispatch.needs_ack {
-            true => channel.deliver_unacked(Unacked {
-                queue,
-                owner,
-                queue_slot,
-                sequence,
-            }),
-            false => channel.deliver_settled(),
-        };
-        let at_channel = channel
-            .consumers
-            .get_mut(consumer.number)
-            .expect("looked at just above");
+        let delivery = (consumer.channel.0, tag.0, dispatch.redelivered);
         match bodied {
             Bodied::Whole(content) => {
-                let template = at_channel.template(consumer.channel.0, content.exchange, content.routing_key);
-                let out = slot.outbound.buffer();
-                template.encode(
-                    tag.0,
-                    redelivered,
-                    content.properties,
-                    content.body,
-                    frame_max,
-                    out,
-                );
+                write_whole(at_channel, delivery, &content, frame_max, &mut slot.outbound)
             }
             Bodied::Parts(content, parts) => {
-                let body_size = content.body.len() + parts.iter().map(|part| part.len()).sum::<usize>();
-                let template = at_channel.template(consumer.channel.0, content.exchange, content.routing_key);
-                template.encode_head(
-                    tag.0,
-                    redelivered,
-                    content.properties,
-                    body_size as u64,
-                    slot.outbound.buffer(),
+                write_parts(
+                    at_channel,
+                    delivery,
+                    &content,
+                    parts,
+                    frame_max,
+                    &mut slot.outbound,
                 );
-                let stretches: Vec<&[u8]> = std::iter::once(content.body).chain(parts).collect();
-                encode_body(consumer.channel.0, &stretches, frame_max, slot.outbound.buffer());
             }
-            Bodied::Shared(bytes) => {
-                let content = whole(bytes);
-                let template = at_channel.template(consumer.channel.0, content.exchange, content.routing_key);
-                let body = bytes.slice(bytes.len() - content.body.len()..);
-                template.encode_head(
-                    tag.0,
-                    redelivered,
-                    content.properties,
-                    body.len() as u64,
-                    slot.outbound.buffer(),
-                );
-                write_shared(consumer.channel.0, &body, frame_max, &mut slot.outbound);
-            }
+            Bodied::Shared(bytes) => write_shared(at_channel, delivery, bytes, frame_max, &mut slot.outbound),
         }
         true
+    }
+}
+
+/// Channel, tag and redelivered flag of a delivery.
+type Head = (u16, u64, bool);
+
+#[inline]
+fn write_whole(
+    to: &mut ChannelConsumer,
+    (channel, tag, redelivered): Head,
+    content: &Content<'_>,
+    frame_max: u32,
+    outbound: &mut Outbound,
+) {
+    let template = to.template(channel, content.exchange, content.routing_key);
+    let out = outbound.buffer();
+    template.encode(tag, redelivered, content.properties, content.body, frame_max, out);
+}
+
+fn write_parts(
+    to: &mut ChannelConsumer,
+    (channel, tag, redelivered): Head,
+    content: &Content<'_>,
+    parts: Vec<&[u8]>,
+    frame_max: u32,
+    outbound: &mut Outbound,
+) {
+    let stretches: Vec<&[u8]> = std::iter::once(content.body).chain(parts).collect();
+    let body_size: usize = stretches.iter().map(|stretch| stretch.len()).sum();
+    let template = to.template(channel, content.exchange, content.routing_key);
+    let out = outbound.buffer();
+    template.encode_head(tag, redelivered, content.properties, body_size as u64, out);
+    encode_body(channel, &stretches, frame_max, out);
+}
+
+/// Body frames whose payloads are not copied.
+fn write_shared(
+    to: &mut ChannelConsumer,
+    (channel, tag, redelivered): Head,
+    bytes: &Bytes,
+    frame_max: u32,
+    outbound: &mut Outbound,
+) {
+    let content = whole(bytes);
+    let body = bytes.slice(bytes.len() - content.body.len()..);
+    let template = to.template(channel, content.exchange, content.routing_key);
+    let out = outbound.buffer();
+    template.encode_head(tag, redelivered, content.properties, body.len() as u64, out);
+    let mut at = 0;
+    while at < body.len() {
+        let end = body.len().min(at.saturating_add(body_payload_max(frame_max)));
+        let head = frame_head(FrameKind::Body, channel, (end - at) as u32);
+        outbound.buffer().extend_from_slice(&head);
+        outbound.push_shared(body.slice(at..end));
+        outbound.buffer().push(FRAME_END);
+        at = end;
     }
 }
 
@@ -143,23 +139,8 @@ impl Mailbox {
             Bodied::Shared(bytes) => bytes.clone(),
         };
         self.spend_credit(to, content.len() as u64);
-        let Dispatch {
-            queue,
-            queue_slot,
-            consumer,
-            needs_ack,
-            sequence,
-            redelivered,
-            ..
-        } = *dispatch;
         let message = ShardMessage::DeliverShared {
-            queue,
-            queue_slot,
-            consumer,
-            needs_ack,
-            resumes: dispatch.resumes,
-            sequence,
-            redelivered,
+            dispatch: *dispatch,
             content,
         };
         self.send(to, message);
@@ -171,7 +152,7 @@ impl Mailbox {
         let begin = batch.bytes.len() as u32;
         let length = content.encoded_length() as u32;
         DeliveryHead {
-            sequence: dispatch.sequence,
+            sequence: dispatch.message.sequence,
             redelivered: dispatch.redelivered,
             length,
         }
@@ -179,22 +160,16 @@ impl Mailbox {
         content.encode(&mut batch.bytes);
         let end = batch.bytes.len() as u32;
         match batch.messages.last_mut() {
-            Some(ShardMessage::DeliverRun {
-                queue,
-                consumer,
-                count,
-                bytes,
-                ..
-            }) if *queue == dispatch.queue && *consumer == dispatch.consumer && bytes.end == begin => {
+            Some(ShardMessage::DeliverRun { first, count, bytes })
+                if first.message.queue == dispatch.message.queue
+                    && first.consumer == dispatch.consumer
+                    && bytes.end == begin =>
+            {
                 *count += 1;
                 bytes.end = end;
             }
             _ => batch.messages.push(ShardMessage::DeliverRun {
-                queue: dispatch.queue,
-                queue_slot: dispatch.queue_slot,
-                consumer: dispatch.consumer,
-                needs_ack: dispatch.needs_ack,
-                resumes: dispatch.resumes,
+                first: *dispatch,
                 count: 1,
                 bytes: begin..end,
             }),
@@ -213,17 +188,4 @@ pub(super) fn in_one_stretch(content: &Content<'_>, parts: &[&[u8]]) -> Bytes {
     content.encode(&mut bytes);
     parts.iter().for_each(|part| bytes.extend_from_slice(part));
     Bytes::from(bytes)
-}
-
-/// Body frames whose payloads are not copied.
-fn write_shared(channel: u16, body: &Bytes, frame_max: u32, outbound: &mut Outbound) {
-    let mut at = 0;
-    while at < body.len() {
-        let end = body.len().min(at.saturating_add(body_payload_max(frame_max)));
-        let head = frame_head(FrameKind::Body, channel, (end - at) as u32);
-        outbound.buffer().extend_from_slice(&head);
-        outbound.push_shared(body.slice(at..end));
-        outbound.buffer().push(FRAME_END);
-        at = end;
-    }
 }

@@ -2,7 +2,6 @@
 //! connection, wherever that is, is in [`owner`](super::owner).
 
 use super::Shard;
-use super::dispatch::Dispatch;
 use super::mailbox::{Batch, ConsumeRequest, Publisher, ShardMessage};
 use super::publish::Run;
 use crate::model::{Content, QueueId, ShardId};
@@ -13,14 +12,16 @@ impl Shard {
     /// A batch came.
     pub(super) fn take_mail(&mut self, from: ShardId, batch: Batch) {
         self.counters.batches_forwarded_in += 1;
-        if self.mailbox.receive(from, &batch) {
-            self.resume_publishers();
-            self.resume_queues();
-        }
+        let has_granted_credit = self.mailbox.receive(from, &batch);
         if self.early_mail.iter().any(|(sender, _)| *sender == from) {
             self.early_mail.push((from, batch));
         } else {
             self.take_messages(from, batch);
+        }
+        // The batch may say of a consumer that it takes no more: what waited for credit must not overtake that.
+        if has_granted_credit {
+            self.resume_publishers();
+            self.resume_queues();
         }
     }
 
@@ -96,53 +97,15 @@ impl Shard {
                 channel,
                 through,
             } => self.confirmed(connection, channel, from, through),
-            ShardMessage::DeliverRun {
-                queue,
-                queue_slot,
-                consumer,
-                needs_ack,
-                resumes,
-                count,
-                bytes,
-            } => {
-                let dispatch = Dispatch {
-                    consumer,
-                    queue,
-                    owner: from,
-                    queue_slot,
-                    sequence: Default::default(),
-                    redelivered: false,
-                    needs_ack,
-                    resumes,
-                };
-                self.take_deliveries(
-                    dispatch,
-                    count,
-                    &batch.bytes[bytes.start as usize..bytes.end as usize],
-                );
+            ShardMessage::DeliverRun { first, count, bytes } => {
+                let bytes = &batch.bytes[bytes.start as usize..bytes.end as usize];
+                self.take_deliveries(first, count, bytes);
             }
-            ShardMessage::DeliverShared {
-                queue,
-                queue_slot,
-                consumer,
-                needs_ack,
-                resumes,
-                sequence,
-                redelivered,
-                content,
-            } => {
-                let dispatch = Dispatch {
-                    consumer,
-                    queue,
-                    owner: from,
-                    queue_slot,
-                    sequence,
-                    redelivered,
-                    needs_ack,
-                    resumes,
-                };
+            ShardMessage::DeliverShared { dispatch, content } => {
                 self.take_shared_delivery(dispatch, &content);
             }
+            ShardMessage::Return { first, sequences } => self.take_returned(&first, &sequences),
+            ShardMessage::Returned { consumer } => self.returned(consumer),
             ShardMessage::Settle {
                 queue,
                 queue_slot,
@@ -162,11 +125,7 @@ impl Shard {
                 consumer,
                 reason,
                 paused,
-                resumes,
-            } => {
-                self.note_resumes(queue, consumer, resumes);
-                self.pause_own(queue, consumer, reason, paused);
-            }
+            } => self.pause_own(queue, consumer, reason, paused),
             ShardMessage::Get {
                 queue,
                 getter,

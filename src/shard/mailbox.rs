@@ -25,9 +25,10 @@ use crate::model::{
     ChannelNumber, ConnectionId, ConsumerId, PublishSequence, QueueId, QueueSequence, Refusal, ShardId,
     ShortString,
 };
-use crate::queue::Pause;
+use crate::queue::{Pause, Pauses};
 use crate::shard::alarm::Shortage;
 use crate::shard::control::{ControlAnswer, ControlRequest};
+use crate::shard::dispatch::Dispatch;
 use crate::topology::Change;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -68,8 +69,6 @@ pub enum Settlement {
     Reject,
     /// Back to its place in the queue.
     Requeue,
-    /// The same, without a trace: it never got to the client.
-    Return,
 }
 
 /// A consumer to be added to a queue.
@@ -87,6 +86,8 @@ pub struct ConsumeRequest {
     pub exclusive: bool,
     /// Its priority, higher first.
     pub priority: i32,
+    /// What its connection and channel hold it back for.
+    pub pauses: Pauses,
 }
 
 /// A message got by basic.get.
@@ -122,6 +123,8 @@ pub enum QueueAnswer {
     Consuming {
         /// Slot of the queue at its owner.
         queue_slot: u32,
+        /// What it was said to be held back for when it was made.
+        pauses: Pauses,
     },
     /// The consumer is gone; no delivery follows.
     Cancelled,
@@ -173,16 +176,8 @@ pub enum ShardMessage {
     },
     /// Deliveries of one queue to one consumer; their bytes lie in the batch, each as `DeliveryHead` and content. Needs credit.
     DeliverRun {
-        /// The queue.
-        queue: QueueId,
-        /// Its slot at the owner.
-        queue_slot: u32,
-        /// The consumer.
-        consumer: ConsumerId,
-        /// Whether they must be settled.
-        needs_ack: bool,
-        /// How often the sender was told to resume the consumer for its channel's prefetch.
-        resumes: u32,
+        /// What they have in common: all but the sequence and the flag of each, which are in its `DeliveryHead`.
+        first: Dispatch,
         /// How many.
         count: u32,
         /// Where in the batch's bytes.
@@ -190,22 +185,23 @@ pub enum ShardMessage {
     },
     /// One large delivery. Needs credit.
     DeliverShared {
-        /// The queue.
-        queue: QueueId,
-        /// Its slot at the owner.
-        queue_slot: u32,
-        /// The consumer.
-        consumer: ConsumerId,
-        /// Whether it must be settled.
-        needs_ack: bool,
-        /// How often the sender was told to resume the consumer for its channel's prefetch.
-        resumes: u32,
-        /// Its place in the queue.
-        sequence: QueueSequence,
-        /// Whether it was delivered before.
-        redelivered: bool,
+        /// What it tells of its message.
+        dispatch: Dispatch,
         /// The content, as `Content` encodes it.
         content: Bytes,
+    },
+    /// Deliveries that did not get to the client go back to their places without a trace, and the consumer gets none until
+    /// it is resumed for its channel's prefetch; answered with `Returned`.
+    Return {
+        /// The first of them.
+        first: Dispatch,
+        /// All of their sequences.
+        sequences: Vec<QueueSequence>,
+    },
+    /// All that was delivered to this consumer before a `Return` was taken has been sent before this.
+    Returned {
+        /// The consumer.
+        consumer: ConsumerId,
     },
     /// Unacked messages of one queue are settled.
     Settle {
@@ -239,8 +235,6 @@ pub enum ShardMessage {
         reason: Pause,
         /// Whether to hold back.
         paused: bool,
-        /// How often it was let go on for its channel's prefetch.
-        resumes: u32,
     },
     /// basic.get; answered with `Got` or `Empty`.
     Get {

@@ -28,10 +28,14 @@ impl Shard {
             prefetch_count: request.prefetch_count,
             exclusive: request.exclusive,
             priority: request.priority,
+            pauses: request.pauses,
         });
         let (name, vhost) = (&queue.name, &queue.vhost);
         let answer = match added {
-            Ok(()) => Ok(QueueAnswer::Consuming { queue_slot: slot }),
+            Ok(()) => Ok(QueueAnswer::Consuming {
+                queue_slot: slot,
+                pauses: request.pauses,
+            }),
             Err(refused) => {
                 let text = format!("queue '{name}' in vhost '{vhost}' {refused}");
                 Err(Refusal::new(ReplyCode::AccessRefused, text))
@@ -54,7 +58,6 @@ impl Shard {
             return;
         };
         let removed = queue.queue.remove_consumer(consumer);
-        queue.resumes.remove(&consumer);
         if removed.is_some_and(|removed| removed.was_last) && queue.auto_delete && !queue.is_frozen {
             self.delete_unasked(queue_id);
         }

@@ -2,22 +2,26 @@
 //! have their consumers paused at the queues' owners.
 //!
 //! A queue of this core hears of it before it delivers again. One of another core may have deliveries under way, which the
-//! channel cannot take, and what it can take later must not overtake them:
+//! channel cannot take, and what it can take later must not overtake them. So once one has gone back, all that come behind
+//! it go back too, until their owner says that no more are under way: one round, however many there are.
 //!
 //! ```text
 //!   connection's core                       owner
 //!     full: Pause ─────────────────────────▶
-//!     ◀──────────────── deliveries, resumes n   (sent before)
-//!     refused: Return ─────────────────────▶ back to their places
-//!     room: Pause{paused: false}, n+1 ─────▶
-//!     ◀─────────────── deliveries, resumes n+1  taken; those with n still go back
+//!     ◀───────────────────────── deliveries   (sent before)
+//!     refused: Return ─────────────────────▶ back to their places; the consumer gets no more
+//!     ◀───────────────────────── Returned     behind all that was sent before
+//!     room: Pause{paused: false} ──────────▶
 //! ```
 
 use super::Shard;
 use super::connections::Hold;
+use super::dispatch::Dispatch;
 use super::mailbox::ShardMessage;
-use crate::model::{ChannelNumber, ConsumerId, QueueId, ShardId};
-use crate::queue::Pause;
+use super::obey::At;
+use crate::channel::ChannelConsumer;
+use crate::model::{ChannelNumber, ConsumerId, QueueId, QueueSequence, ShardId};
+use crate::queue::{Pause, Pauses};
 
 impl Shard {
     /// After a delivery: pauses the connection's consumers when its output is full, the channel's when its prefetch is.
@@ -96,45 +100,105 @@ impl Shard {
         let Some(channel) = connection.connection.channel_mut(number) else {
             return;
         };
-        let has_room_again = !paused && reason == Pause::ChannelPrefetch;
-        let consumers: Vec<(ShardId, QueueId, u32, u32)> = channel
+        // Whose returns are under way hears of room when they have been answered.
+        let may_hear = |consumer: &&ChannelConsumer| {
+            paused || reason != Pause::ChannelPrefetch || consumer.returning == 0
+        };
+        let consumers: Vec<(ShardId, QueueId, u32)> = channel
             .consumers
-            .iter_mut()
-            .map(|consumer| {
-                consumer.resumes += u32::from(has_room_again);
-                (consumer.owner, consumer.queue, consumer.number, consumer.resumes)
-            })
+            .iter()
+            .filter(may_hear)
+            .map(|consumer| (consumer.owner, consumer.queue, consumer.number))
             .collect();
-        for (owner, queue, consumer, resumes) in consumers {
+        for (owner, queue, consumer) in consumers {
             let consumer = ConsumerId {
                 connection: id,
                 channel: number,
                 number: consumer,
             };
-            if owner == self.id {
-                self.pause_own(queue, consumer, reason, paused);
-            } else {
-                self.say(
-                    owner,
-                    ShardMessage::Pause {
-                        queue,
-                        consumer,
-                        reason,
-                        paused,
-                        resumes,
-                    },
-                );
-            }
+            self.pause_consumer(owner, queue, consumer, reason, paused);
         }
     }
 
-    /// Notes how often a consumer of another core was let go on: deliveries tell, so that those sent too early are known.
-    pub(super) fn note_resumes(&mut self, queue: QueueId, consumer: ConsumerId, resumes: u32) {
-        if resumes > 0
-            && let Some((_, queue)) = self.queues.find(queue, super::queues::NO_SLOT)
-            && queue.queue.has_consumer(consumer)
+    /// Reasons not to serve a consumer that is made now.
+    pub(super) fn pauses_at(&mut self, at: At) -> Pauses {
+        let is_congested = self
+            .connections
+            .get_mut(at.slot)
+            .is_some_and(|connection| connection.is_congested);
+        let is_paused = self.channel_of(at).is_paused;
+        Pauses::default()
+            .and(Pause::Output, is_congested)
+            .and(Pause::ChannelPrefetch, is_paused)
+    }
+
+    /// Holds back a consumer, wherever its queue is, or lets it go on.
+    pub(super) fn pause_consumer(
+        &mut self,
+        owner: ShardId,
+        queue: QueueId,
+        consumer: ConsumerId,
+        reason: Pause,
+        paused: bool,
+    ) {
+        if owner == self.id {
+            return self.pause_own(queue, consumer, reason, paused);
+        }
+        self.say(
+            owner,
+            ShardMessage::Pause {
+                queue,
+                consumer,
+                reason,
+                paused,
+            },
+        );
+    }
+
+    /// Deliveries of another core's queue go back: their consumer has gone, or its channel takes none now.
+    pub(super) fn return_deliveries(&mut self, first: &Dispatch, sequences: Vec<QueueSequence>) {
+        if sequences.is_empty() {
+            return;
+        }
+        let consumer = first.consumer;
+        if let Some(channel) = self.connections.channel(consumer.connection, consumer.channel)
+            && let Some(at_channel) = channel.consumers.get_mut(consumer.number)
         {
-            queue.resumes.insert(consumer, resumes);
+            at_channel.returning += 1;
+        }
+        let first = *first;
+        self.say(first.message.owner, ShardMessage::Return { first, sequences });
+    }
+
+    /// Deliveries of a queue of this core have come back.
+    pub(super) fn take_returned(&mut self, first: &Dispatch, sequences: &[QueueSequence]) {
+        let Dispatch {
+            consumer, message, ..
+        } = *first;
+        if let Some((slot, queue)) = self.queues.find(message.queue, message.queue_slot) {
+            queue.queue.pause(consumer, Pause::ChannelPrefetch);
+            sequences
+                .iter()
+                .for_each(|&sequence| queue.queue.take_back(sequence));
+            self.list_deliverable(slot);
+        }
+        self.say(consumer.connection.shard, ShardMessage::Returned { consumer });
+    }
+
+    /// No delivery is under way any more that was sent before the owner took the returned ones. The consumer takes others
+    /// again when that was the last return, and its channel has room; one that is full says so later.
+    pub(super) fn returned(&mut self, consumer: ConsumerId) {
+        let Some(channel) = self.connections.channel(consumer.connection, consumer.channel) else {
+            return;
+        };
+        let has_room = !channel.is_full() && !channel.is_paused;
+        let Some(at_channel) = channel.consumers.get_mut(consumer.number) else {
+            return;
+        };
+        at_channel.returning -= 1;
+        if at_channel.returning == 0 && has_room {
+            let (owner, queue) = (at_channel.owner, at_channel.queue);
+            self.pause_consumer(owner, queue, consumer, Pause::ChannelPrefetch, false);
         }
     }
 

@@ -1,6 +1,6 @@
 //! `Queues`: the queues this core owns, with the bytes of what they hold.
 
-use crate::model::{ConnectionId, ConsumerId, Content, QueueId, QueueSequence, ShortString, VshardId};
+use crate::model::{ConnectionId, Content, QueueId, QueueSequence, ShortString, VshardId};
 use crate::queue::{Arena, Entry, Locator, Queue};
 use crate::shard::mailbox::SHARED_CONTENT_BYTES;
 use crate::storage::{EntryHeader, Log, SettleKind, SettledRange};
@@ -34,8 +34,6 @@ pub struct QueueSlot {
     pub is_frozen: bool,
     /// Connections that asked for its counts since then.
     pub inspectors: Vec<ConnectionId>,
-    /// How often consumers of other cores were let go on for their channels' prefetch; few have one.
-    pub resumes: BTreeMap<ConsumerId, u32>,
     /// Whether the list of queues with something to deliver names it.
     pub is_listed: bool,
     /// Whether the list of queues with settles to log names it.
@@ -150,7 +148,6 @@ impl QueueSlot {
             settled: Vec::new(),
             is_frozen: false,
             inspectors: Vec::new(),
-            resumes: BTreeMap::new(),
             is_listed: false,
             is_settling: false,
         }
@@ -218,15 +215,6 @@ impl QueueSlot {
                 last: sequence,
             }),
         }
-    }
-
-    /// How often the consumer was let go on for its channel's prefetch.
-    #[inline]
-    pub fn resumes_of(&self, consumer: ConsumerId) -> u32 {
-        if self.resumes.is_empty() {
-            return 0;
-        }
-        self.resumes.get(&consumer).copied().unwrap_or(0)
     }
 
     /// Bytes that its messages take here: contents not in the log, and the index.

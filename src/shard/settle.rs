@@ -47,7 +47,6 @@ impl Shard {
             Settlement::Acknowledge => self.counters.messages_acked += settled.len() as u64,
             Settlement::Reject => self.counters.messages_rejected += settled.len() as u64,
             Settlement::Requeue => self.counters.messages_requeued += settled.len() as u64,
-            Settlement::Return => {}
         }
         for of_queue in settled.chunk_by(|a, b| a.queue == b.queue) {
             let Unacked {
@@ -94,7 +93,6 @@ impl Shard {
             }
             Settlement::Reject => settle_for_good(queue, SettleKind::Rejected, sequences, log, shared),
             Settlement::Requeue => requeue(queue, log, sequences),
-            Settlement::Return => sequences.for_each(|sequence| queue.queue.take_back(sequence)),
         }
         self.list_settling(slot);
         self.list_deliverable(slot);

@@ -9,6 +9,19 @@ fn cancel(tag: &str) -> BasicCancel<'_> {
     }
 }
 
+/// A consumer that acknowledges.
+fn consume(queue: &str) -> BasicConsume<'_> {
+    BasicConsume {
+        queue: queue.as_bytes(),
+        consumer_tag: b"tag",
+        no_local: false,
+        no_ack: false,
+        exclusive: false,
+        nowait: false,
+        arguments: crate::model::FieldTableRef::default(),
+    }
+}
+
 fn qos(prefetch_count: u16, global: bool) -> BasicQos {
     BasicQos {
         prefetch_size: 0,
@@ -146,6 +159,41 @@ fn a_channels_prefetch_holds_over_queues_of_both_cores() {
 }
 
 #[test]
+fn deliveries_that_go_back_come_again_in_one_round() {
+    let mut cores = Cores::with_settings(2, |settings| settings.deliveries_a_tick = 1);
+    let (publisher, consumer) = (cores.connect(1), cores.connect(0));
+    cores.declare(publisher, "far", 1, false, false);
+    for number in 0..3 {
+        let body = format!("far{number}");
+        cores.send(publisher, &publish("far", body.as_bytes(), false, false));
+    }
+    cores.call(consumer, qos(1, true));
+    cores.read(consumer);
+    // Each word takes its time: three deliveries are under way when the first one fills the channel.
+    cores.are_lanes_slow = true;
+    cores.post_call(consumer, consume("far"));
+    for core in [0, 1, 1, 1, 0, 0] {
+        assert!(cores.tick(core));
+    }
+    // The channel has room again before the third has come.
+    cores.without_mail = vec![0];
+    cores.post_call(consumer, ack(1));
+    cores.tick(0);
+    cores.without_mail.clear();
+    let mut rounds = 0;
+    while cores.tick(0) | cores.tick(1) {
+        rounds += 1;
+        assert!(rounds < 20, "the cores do not come to rest");
+    }
+    assert_eq!(
+        cores.read(consumer),
+        ["basic.consume-ok", "basic.deliver 1 far0", "basic.deliver 2 far1"]
+    );
+    cores.call(consumer, ack(2));
+    assert_eq!(cores.read(consumer), ["basic.deliver 3 far2"]);
+}
+
+#[test]
 fn a_got_message_counts_for_the_channels_prefetch_and_loses_no_other() {
     let mut cores = Cores::new(1);
     let client = cores.connect(0);
@@ -189,6 +237,35 @@ fn replies_that_a_client_does_not_read_are_bounded() {
     assert!(!cores.is_waiting(client));
     cores.send(client, &unroutable);
     assert_eq!(cores.read(client).len(), 21, "every message came back");
+}
+
+#[test]
+fn a_consumer_made_while_its_client_does_not_read_gets_nothing_yet() {
+    let mut cores = Cores::with_settings(2, |settings| {
+        settings.output_bytes_max = 10_000;
+        settings.ring_credit_bytes = 50_000;
+    });
+    let (publisher, consumer) = (cores.connect(1), cores.connect(0));
+    let body = vec![b'.'; 1_000];
+    for queue in ["a", "b", "c", "d", "e"] {
+        cores.declare(publisher, queue, 1, false, false);
+        cores.send(publisher, &publish(queue, &body, false, false).repeat(60));
+    }
+    cores.are_sockets_written = false;
+    for queue in ["a", "b", "c", "d", "e"] {
+        cores.consume(consumer, queue, queue, true);
+    }
+    let waiting = cores.output_of(consumer);
+    assert!(
+        waiting < 10_000 + 2 * 50_000,
+        "one lane's credit at most: {waiting}"
+    );
+    cores.are_sockets_written = true;
+    for _ in 0..10 {
+        cores.write(0, consumer.slot);
+        cores.settle();
+    }
+    assert_eq!(cores.read(consumer).len(), 5 + 5 * 60, "all came in the end");
 }
 
 #[test]

@@ -33,6 +33,10 @@ struct Cores {
     disks: Vec<MemoryDisk>,
     /// Whether syncs end; a test that watches what waits for one stops them.
     are_syncs_run: bool,
+    /// Whether a tick takes one batch of each lane, instead of all there are.
+    are_lanes_slow: bool,
+    /// Cores whose mail is held up.
+    without_mail: Vec<usize>,
     /// Whether sockets take output.
     are_sockets_written: bool,
     written: BTreeMap<ConnectionId, Vec<u8>>,
@@ -87,6 +91,8 @@ impl Cores {
             syncs: (0..count).map(|_| None).collect(),
             disks,
             are_syncs_run: true,
+            are_lanes_slow: false,
+            without_mail: Vec::new(),
             are_sockets_written: true,
             written: BTreeMap::new(),
             now: Moment(1),
@@ -189,6 +195,13 @@ impl Cores {
         });
     }
 
+    /// A method on channel 1 that nobody has looked at yet.
+    fn post_call<'m>(&mut self, client: ConnectionId, method: impl Into<Method<'m>>) {
+        let mut bytes = Vec::new();
+        method.into().encode(1, &mut bytes);
+        self.post(client, &bytes);
+    }
+
     /// Ticks until no core has anything to do.
     fn settle(&mut self) {
         while (0..self.shards.len()).any(|core| self.tick(core)) {}
@@ -234,11 +247,17 @@ impl Cores {
     }
 
     fn gather(&mut self, core: usize) {
+        let most = match (self.without_mail.contains(&core), self.are_lanes_slow) {
+            (true, _) => 0,
+            (false, true) => 1,
+            (false, false) => usize::MAX,
+        };
         for from in 0..self.shards.len() {
-            while let Some(batch) = self.lanes[from][core].pop_front() {
-                let from = ShardId(from as u16);
-                self.events[core].push(Event::Mail { from, batch });
-            }
+            let lane = &mut self.lanes[from][core];
+            let count = lane.len().min(most);
+            let from = ShardId(from as u16);
+            let batches = lane.drain(..count);
+            self.events[core].extend(batches.map(|batch| Event::Mail { from, batch }));
         }
         if self.are_syncs_run
             && let Some(request) = self.syncs[core].take()
