@@ -28,13 +28,13 @@
 //!    - the first to a target, one cut by the end of a read, or with a body of several frames, is put together by
 //!      [`channel::Assembly`] (`publish_assembled`).
 //!
-//!      During an alarm, [`shard::alarm`] lets it begin later, and counts its announced body as memory.
+//!      During an alarm, [`shard::alarm`] lets it go on later; it also bounds what unfinished messages may take.
 //!
-//!    Then [`routing`] names the queues, [`queue`] says who takes the message or keeps it, and what must survive goes to
-//!    [`storage`], which appends its record to the tick's batch.
-//! 4. A queue of another core gets it by a word in the batch of [`shard::mailbox`], if that lane has credit; the tick's end
-//!    hands the batch to [`shard::run`], which puts it into the ring and rings. Over there [`shard::mail`] opens it and
-//!    hands each word to its story: a publish goes on as if it had come in on that core.
+//!    [`shard::route`] asks [`routing`] for the queues once for a run. In [`shard::enqueue`], [`queue`] says who takes the
+//!    message or keeps it, and what must survive goes to [`storage`], which appends its record to the tick's batch.
+//! 4. A queue of another core gets it from [`shard::forward`], by a word in the batch of [`shard::mailbox`], if that lane
+//!    has credit; the tick's end hands the batch to [`shard::run`], which puts it into the ring and rings. Over there
+//!    [`shard::mail`] opens it and hands each word to its story: a publish goes on as if it had come in on that core.
 //! 5. [`shard::deliver`] takes what queues can give; [`shard::dispatch`] has the [`channel`] number it and
 //!    [`protocol::deliver`] patch its frames, or sends it across to the core that holds the connection;
 //!    [`shard::pressure`] pauses who takes too little.

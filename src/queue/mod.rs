@@ -27,6 +27,7 @@
 mod arena;
 mod consumers;
 mod entry;
+mod served;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -37,6 +38,7 @@ pub use entry::{Entry, Locator};
 
 use crate::model::{ChannelNumber, ConnectionId, ConsumerId, OrderedSlots, QueueSequence};
 use consumers::{Consumers, ids_of_channel, ids_of_connection};
+use served::Served;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
@@ -50,34 +52,6 @@ pub struct Queue {
     next_sequence: u64,
     ready_bytes: u64,
     served: Served,
-}
-
-/// Who was served last, and how far: what comes back to its place is out of order if others have got later ones.
-#[derive(Debug, Default)]
-struct Served {
-    consumer: Option<ConsumerId>,
-    /// The highest sequence handed out since the consumer changed.
-    highest: u64,
-    /// The highest handed out before that.
-    highest_before: u64,
-}
-
-impl Served {
-    #[inline]
-    fn note(&mut self, consumer: ConsumerId, sequence: u64) {
-        if self.consumer == Some(consumer) {
-            self.highest = self.highest.max(sequence);
-        } else {
-            self.highest_before = self.highest_before.max(self.highest);
-            self.consumer = Some(consumer);
-            self.highest = sequence;
-        }
-    }
-
-    /// Whether somebody else than `consumer` may have got a message behind `sequence`.
-    fn has_overtaken(&self, consumer: ConsumerId, sequence: u64) -> bool {
-        sequence < self.highest_before || (self.consumer != Some(consumer) && sequence < self.highest)
-    }
 }
 
 /// Messages that a consumer may have without their being queued.

@@ -5,7 +5,6 @@ use super::Shard;
 use super::dispatch::{Bodied, Dispatch, whole};
 use super::mailbox::DeliveryHead;
 use super::publish::Run;
-use super::queues::QueueSlot;
 use crate::channel::Unacked;
 use crate::model::{ConsumerId, QueueSequence};
 use crate::queue::{Delivery, Locator};
@@ -244,16 +243,5 @@ impl Shard {
             self.return_deliveries(&dispatch, vec![dispatch.message.sequence]);
         }
         self.restrain(dispatch.consumer);
-    }
-
-    /// Notes that the queue has settles to log.
-    #[inline]
-    pub(super) fn list_settling(&mut self, queue_slot: u32) {
-        let is_new = |queue: &mut QueueSlot| {
-            !queue.settled.is_empty() && !std::mem::replace(&mut queue.is_settling, true)
-        };
-        if self.queues.get_mut(queue_slot).is_some_and(is_new) {
-            self.settling.push(queue_slot);
-        }
     }
 }

@@ -2,11 +2,9 @@
 //! connection, wherever that is, is in [`owner`](super::owner).
 
 use super::Shard;
-use super::mailbox::{Batch, ConsumeRequest, Publisher, ShardMessage};
+use super::mailbox::{Batch, ConsumeRequest, ShardMessage};
 use super::publish::Run;
-use crate::model::{Content, QueueId, ShardId};
-use bytes::Bytes;
-use std::sync::Arc;
+use crate::model::{QueueId, ShardId};
 
 impl Shard {
     /// A batch came.
@@ -151,46 +149,5 @@ impl Shard {
                 self.take_control_answer(connection, answer)
             }
         }
-    }
-
-    fn take_forwarded(&mut self, queues: &[QueueId], publisher: Option<Publisher>, run: &Run<'_>) {
-        self.counters.messages_forwarded_in += run.places.len() as u64;
-        let slots: Vec<u32> = queues
-            .iter()
-            .filter_map(|&queue| self.queues.slot_of(queue))
-            .collect();
-        let must_sync = match slots[..] {
-            [only] => self.enqueue(only, run),
-            _ => self.enqueue_to_all(&slots, run),
-        };
-        if let Some(publisher) = publisher {
-            self.promise_forwarded(publisher, must_sync);
-        }
-    }
-
-    fn take_forwarded_shared(
-        &mut self,
-        queues: &Arc<[QueueId]>,
-        publisher: Option<Publisher>,
-        is_persistent: bool,
-        bytes: &Bytes,
-    ) {
-        let content = Content::decode(bytes).expect("a peer sends whole contents");
-        let properties_begin = content.prefix_length() - content.properties.len();
-        let body_begin = content.prefix_length();
-        let place = super::mailbox::Place {
-            properties: (properties_begin as u32, body_begin as u32),
-            body: (body_begin as u32, bytes.len() as u32),
-            is_persistent,
-        };
-        let run = Run {
-            exchange: content.exchange,
-            routing_key: content.routing_key,
-            bytes,
-            places: std::slice::from_ref(&place),
-            shared: Some(self.shared.add(bytes.clone())),
-        };
-        self.take_forwarded(queues, publisher, &run);
-        run.shared.into_iter().for_each(|slot| self.shared.remove(slot));
     }
 }

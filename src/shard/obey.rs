@@ -75,6 +75,15 @@ impl Shard {
         done.unwrap_or_else(|refusal| self.refuse_method(slot, channel, &refusal, at.method))
     }
 
+    #[inline]
+    pub(super) fn channel_at(
+        &mut self,
+        slot: u32,
+        number: ChannelNumber,
+    ) -> Option<&mut crate::channel::Channel> {
+        self.connections.get_mut(slot)?.connection.channel_mut(number)
+    }
+
     pub(super) fn vhost_at(&mut self, slot: u32) -> ShortString {
         self.connections
             .get_mut(slot)

@@ -7,22 +7,14 @@
 
 use super::Shard;
 use super::connect::Next;
-use super::mailbox::{Place, Publisher, SHARED_CONTENT_BYTES, ShardMessage};
-use super::queues::NO_SLOT;
-use crate::channel::{Channel, ChannelState, Destination, PublishTarget};
+use super::mailbox::Place;
+use crate::channel::{ChannelState, Destination, PublishTarget};
 use crate::connection::ConnectionState;
-use crate::model::{
-    ChannelNumber, ConnectionId, Content, PublishSequence, QueueId, Refusal, ReplyCode, ShardId,
-};
+use crate::model::{ChannelNumber, ConnectionId, Content, PublishSequence, Refusal, ReplyCode};
 use crate::protocol::content::encode_content;
 use crate::protocol::method::{BasicReturn, Method};
-use crate::protocol::properties::Properties;
 use crate::protocol::publish::RecognisedPublish;
-use crate::queue::Locator;
-use crate::storage::{ENTRIES_MAX, EntryHeader};
-use bytes::Bytes;
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// Class and method of basic.publish.
 pub(super) const BASIC_PUBLISH: (u16, u16) = (60, 40);
@@ -87,20 +79,6 @@ impl Shard {
             return self.wait_for_credit(slot, None);
         }
         self.publish_to(slot, number, bytes, publishes, &destinations)
-    }
-
-    /// Whether each publish to the channel's target has a route of its own.
-    #[inline]
-    fn headers_decide(&mut self, slot: u32, number: ChannelNumber) -> bool {
-        let epoch = self.topology.epoch();
-        let connection = &self.connections.get_mut(slot).expect("it publishes").connection;
-        let channel = connection.channel(number).expect("it publishes");
-        if channel.route.at(epoch).is_some() {
-            return false;
-        }
-        let (vhost, target) = (connection.vhost(), channel.assembly.target());
-        self.router
-            .route_depends_on_headers(vhost.as_bytes(), target.exchange.as_bytes())
     }
 
     /// Publishes a run of which each message has its own route. All routes are found before any is used, because a run
@@ -225,107 +203,6 @@ impl Shard {
         }
     }
 
-    /// Lists where the run's messages lie and which are persistent. A message with malformed properties ends the run.
-    #[inline]
-    fn place_run(
-        &mut self,
-        slot: u32,
-        number: ChannelNumber,
-        bytes: &[u8],
-        publishes: &[RecognisedPublish],
-        places: &mut Vec<Place>,
-    ) -> (ConnectionId, PublishTarget, Result<(), Refusal>) {
-        places.clear();
-        let connection = self.connections.get_mut(slot).expect("it publishes");
-        let id = connection.id;
-        let channel = connection.connection.channel_mut(number).expect("it publishes");
-        let target = channel.assembly.target().clone();
-        for publish in publishes {
-            let (properties, body) = (&publish.properties, &publish.body);
-            match channel
-                .assembly
-                .check_properties(&bytes[properties.start as usize..properties.end as usize])
-            {
-                Ok(is_persistent) => places.push(Place {
-                    properties: (properties.start, properties.end),
-                    body: (body.start, body.end),
-                    is_persistent,
-                }),
-                Err(error) => return (id, target, Err(error.refusal())),
-            }
-        }
-        (id, target, Ok(()))
-    }
-
-    /// The queues that the channel's target leads to, from the channel's cache when nothing has changed.
-    #[inline]
-    fn route(
-        &mut self,
-        slot: u32,
-        number: ChannelNumber,
-        bytes: &[u8],
-        first: &RecognisedPublish,
-    ) -> Result<Rc<[Destination]>, Refusal> {
-        let epoch = self.topology.epoch();
-        let channel = self.channel_at(slot, number).expect("it publishes");
-        match channel.route.at(epoch) {
-            Some(destinations) => Ok(destinations),
-            None => self.find_route(
-                slot,
-                number,
-                &bytes[first.properties.start as usize..first.properties.end as usize],
-            ),
-        }
-    }
-
-    fn find_route(
-        &mut self,
-        slot: u32,
-        number: ChannelNumber,
-        properties: &[u8],
-    ) -> Result<Rc<[Destination]>, Refusal> {
-        let connection = self.connections.get_mut(slot).expect("it publishes");
-        let vhost = connection.connection.vhost().clone();
-        let channel = connection.connection.channel_mut(number).expect("it publishes");
-        let target = channel.assembly.target().clone();
-        let (exchange, key) = (target.exchange.as_bytes(), target.routing_key.as_bytes());
-        let headers = Properties::new_checked(properties)
-            .ok()
-            .and_then(|properties| properties.headers());
-        let mut routed = std::mem::take(&mut self.scratch.routed);
-        let found = self.router.route(
-            &self.topology,
-            vhost.as_bytes(),
-            exchange,
-            key,
-            headers,
-            &mut routed,
-        );
-        let destinations: Rc<[Destination]> = routed
-            .queues
-            .iter()
-            .filter_map(|&id| self.destination(id))
-            .collect();
-        self.scratch.routed = routed;
-        found.map_err(|error| error.refusal(vhost.as_bytes(), exchange))?;
-        if !self.router.route_depends_on_headers(vhost.as_bytes(), exchange) {
-            let epoch = self.topology.epoch();
-            let channel = self.channel_at(slot, number).expect("it publishes");
-            channel.route.remember(epoch, destinations.clone());
-        }
-        Ok(destinations)
-    }
-
-    fn destination(&self, queue: QueueId) -> Option<Destination> {
-        let owner = self.topology.queue_by_id(queue)?.owner;
-        let slot = if owner == self.id {
-            self.queues.slot_of(queue)?
-        } else {
-            NO_SLOT
-        };
-        Some(Destination { owner, queue, slot })
-    }
-
     /// Gives the run to each destination and notes who will confirm it.
     fn distribute(
         &mut self,
@@ -368,259 +245,36 @@ impl Shard {
         Some(PublishSequence(first.0 + count as u64 - 1))
     }
 
-    /// Gives the run to one queue of this core. Returns whether a confirm must wait for the log.
+    /// Lists where the run's messages lie and which are persistent. A message with malformed properties ends the run.
     #[inline]
-    pub(super) fn enqueue(&mut self, queue_slot: u32, run: &Run<'_>) -> bool {
-        let Some(queue) = self.queues.get_mut(queue_slot).filter(|queue| !queue.is_frozen) else {
-            return false;
-        };
-        let is_durable = queue.durable;
-        let mut must_sync = false;
-        let mut at = 0;
-        while at < run.places.len() {
-            if is_durable && run.places[at].is_persistent {
-                must_sync = true;
-                self.store_logged(&[queue_slot], run.content(at));
-                at += 1;
-            } else {
-                at += self.hand_over_or_store(queue_slot, run, at);
-            }
-        }
-        self.list_deliverable(queue_slot);
-        must_sync
-    }
-
-    /// Gives the run to several queues of this core. A persistent message is logged once for all durable ones.
-    pub(super) fn enqueue_to_all(&mut self, queue_slots: &[u32], run: &Run<'_>) -> bool {
-        let is_durable = |shard: &mut Shard, slot| {
-            shard
-                .queues
-                .get_mut(slot)
-                .is_some_and(|queue| queue.durable && !queue.is_frozen)
-        };
-        let (durable, transient): (Vec<u32>, Vec<u32>) =
-            queue_slots.iter().partition(|&&slot| is_durable(self, slot));
-        if durable.len() < 2 || !run.places.iter().any(|place| place.is_persistent) {
-            return self.enqueue_to_each(queue_slots, run);
-        }
-        for slot in transient {
-            self.enqueue(slot, run);
-        }
-        for at in 0..run.places.len() {
-            if run.places[at].is_persistent {
-                self.store_logged(&durable, run.content(at));
-            } else {
-                durable
-                    .iter()
-                    .for_each(|&slot| self.store_transient(slot, run.content(at), None));
-            }
-        }
-        durable.iter().for_each(|&slot| self.list_deliverable(slot));
-        true
-    }
-
-    /// Gives the run to one queue after the other; a large message is held once for all.
-    fn enqueue_to_each(&mut self, queue_slots: &[u32], run: &Run<'_>) -> bool {
-        let mut must_sync = false;
-        if !run.places.iter().any(is_large) {
-            for &slot in queue_slots {
-                must_sync |= self.enqueue(slot, run);
-            }
-            return must_sync;
-        }
-        for at in 0..run.places.len() {
-            let mut one = run.part(at..at + 1);
-            one.shared = is_large(&run.places[at]).then(|| self.shared.add(counted(&one.content(0))));
-            for &slot in queue_slots {
-                must_sync |= self.enqueue(slot, &one);
-            }
-            if let Some(held_meanwhile) = one.shared {
-                self.shared.remove(held_meanwhile);
-            }
-        }
-        must_sync
-    }
-
-    /// Hands messages from `at` on to a waiting consumer, or stores the one at `at`. Returns how many were taken care of.
-    #[inline]
-    fn hand_over_or_store(&mut self, queue_slot: u32, run: &Run<'_>, at: usize) -> usize {
-        let queue = self.queues.get_mut(queue_slot).expect("the caller found it");
-        let is_durable = queue.durable;
-        let transient = run.places[at..]
-            .iter()
-            .take_while(|place| !(is_durable && place.is_persistent))
-            .count();
-        // What crosses to a consumer of another core needs credit; without it the message waits in its queue.
-        let next = queue.queue.next_consumer();
-        let may_cross = next.is_some_and(|next| self.mailbox.has_credit(next.connection.shard));
-        match queue.queue.hand_off(if may_cross { transient as u32 } else { 0 }) {
-            Some(hand_off) => {
-                let end = at + hand_off.count as usize;
-                self.hand_over(
-                    queue_slot,
-                    hand_off.consumer,
-                    hand_off.first_sequence,
-                    &run.part(at..end),
-                );
-                hand_off.count as usize
-            }
-            None => {
-                self.store_transient(queue_slot, run.content(at), run.shared);
-                1
-            }
-        }
-    }
-
-    #[inline]
-    fn store_transient(&mut self, queue_slot: u32, content: Content<'_>, shared: Option<u32>) {
-        let queue = self.queues.get_mut(queue_slot).expect("the caller found it");
-        match shared {
-            Some(slot) => queue.push_shared(slot, content.body.len(), &mut self.shared),
-            None => queue.push_transient(content, &mut self.shared),
-        }
-    }
-
-    /// Appends one record for all of `queue_slots`, more when they are very many, and makes the message ready in each.
-    fn store_logged(&mut self, queue_slots: &[u32], content: Content<'_>) {
-        for queue_slots in queue_slots.chunks(ENTRIES_MAX) {
-            let appended = match queue_slots {
-                [only] => {
-                    let header = self
-                        .queues
-                        .get_mut(*only)
-                        .expect("the caller found it")
-                        .entry_header();
-                    self.log.append_message(&[header], content)
-                }
-                _ => {
-                    let header = |&slot| {
-                        self.queues
-                            .get_mut(slot)
-                            .expect("the caller found it")
-                            .entry_header()
-                    };
-                    let headers: Vec<EntryHeader> = queue_slots.iter().map(header).collect();
-                    self.log.append_message(&headers, content)
-                }
-            };
-            let locator = Locator::Log {
-                position: appended.position,
-                length: appended.length,
-            };
-            for &slot in queue_slots {
-                let queue = self.queues.get_mut(slot).expect("the caller found it");
-                queue.push_logged(locator, content.body.len());
-            }
-        }
-    }
-
-    /// Sends the run to the other cores that own some of its destinations.
-    fn forward(
+    fn place_run(
         &mut self,
-        connection: ConnectionId,
-        channel: ChannelNumber,
-        run: &Run<'_>,
-        destinations: &[Destination],
-        last: Option<PublishSequence>,
-    ) {
-        let id = self.id;
-        for owner in (0..self.shards).map(ShardId).filter(|&owner| owner != id) {
-            let queues: Arc<[QueueId]> = destinations
-                .iter()
-                .filter(|d| d.owner == owner)
-                .map(|d| d.queue)
-                .collect();
-            if queues.is_empty() {
-                continue;
-            }
-            if let Some(last) = last
-                && let Some(confirms) = self
-                    .connections
-                    .channel(connection, channel)
-                    .and_then(|c| c.confirms.as_mut())
+        slot: u32,
+        number: ChannelNumber,
+        bytes: &[u8],
+        publishes: &[RecognisedPublish],
+        places: &mut Vec<Place>,
+    ) -> (ConnectionId, PublishTarget, Result<(), Refusal>) {
+        places.clear();
+        let connection = self.connections.get_mut(slot).expect("it publishes");
+        let id = connection.id;
+        let channel = connection.connection.channel_mut(number).expect("it publishes");
+        let target = channel.assembly.target().clone();
+        for publish in publishes {
+            let (properties, body) = (&publish.properties, &publish.body);
+            match channel
+                .assembly
+                .check_properties(&bytes[properties.start as usize..properties.end as usize])
             {
-                confirms.sent_to(owner, last);
-            }
-            let publisher = last.map(|last| Publisher {
-                connection,
-                channel,
-                last,
-            });
-            self.counters.messages_forwarded_out += run.places.len() as u64;
-            self.forward_to(owner, queues, publisher, run);
-        }
-    }
-
-    fn forward_to(
-        &mut self,
-        owner: ShardId,
-        queues: Arc<[QueueId]>,
-        publisher: Option<Publisher>,
-        run: &Run<'_>,
-    ) {
-        if !run.places.iter().any(is_large) {
-            return self.forward_copied(owner, queues, publisher, run);
-        }
-        let count = run.places.len();
-        for at in 0..count {
-            // Each has a number of its own, since each may be the one that waits for the owner's log.
-            let publisher = publisher.map(|publisher| Publisher {
-                last: PublishSequence(publisher.last.0 - (count - 1 - at) as u64),
-                ..publisher
-            });
-            if !is_large(&run.places[at]) {
-                self.forward_copied(owner, queues.clone(), publisher, &run.part(at..at + 1));
-                continue;
-            }
-            let content = counted(&run.content(at));
-            self.mailbox.spend_credit(owner, content.len() as u64);
-            let is_persistent = run.places[at].is_persistent;
-            self.say(
-                owner,
-                ShardMessage::PublishShared {
-                    queues: queues.clone(),
-                    publisher,
+                Ok(is_persistent) => places.push(Place {
+                    properties: (properties.start, properties.end),
+                    body: (body.start, body.end),
                     is_persistent,
-                    content,
-                },
-            );
+                }),
+                Err(error) => return (id, target, Err(error.refusal())),
+            }
         }
-    }
-
-    fn forward_copied(
-        &mut self,
-        owner: ShardId,
-        queues: Arc<[QueueId]>,
-        publisher: Option<Publisher>,
-        run: &Run<'_>,
-    ) {
-        let target = (run.exchange, run.routing_key);
-        let batch = self.mailbox.batch_for(owner);
-        let (first, begin) = (batch.places.len() as u32, batch.bytes.len());
-        for at in 0..run.places.len() {
-            let content = run.content(at);
-            let properties = batch.bytes.len() as u32;
-            batch.bytes.extend_from_slice(content.properties);
-            let body = batch.bytes.len() as u32;
-            batch.bytes.extend_from_slice(content.body);
-            let end = batch.bytes.len() as u32;
-            let is_persistent = run.places[at].is_persistent;
-            batch.places.push(Place {
-                properties: (properties, body),
-                body: (body, end),
-                is_persistent,
-            });
-        }
-        let places = first..batch.places.len() as u32;
-        let spent = batch.bytes.len() - begin + size_of::<Place>() * places.len();
-        batch.messages.push(ShardMessage::PublishRun {
-            queues,
-            publisher,
-            exchange: short(target.0),
-            routing_key: short(target.1),
-            places,
-        });
-        self.mailbox.spend_credit(owner, spent as u64);
+        (id, target, Ok(()))
     }
 
     /// Returns mandatory messages that found no queue; others are dropped and counted.
@@ -650,24 +304,4 @@ impl Shard {
     fn refuse_at(&mut self, slot: u32, number: ChannelNumber, refusal: &Refusal) -> Next {
         self.refuse_method(slot, number, refusal, BASIC_PUBLISH)
     }
-
-    #[inline]
-    pub(super) fn channel_at(&mut self, slot: u32, number: ChannelNumber) -> Option<&mut Channel> {
-        self.connections.get_mut(slot)?.connection.channel_mut(number)
-    }
-}
-
-fn is_large(place: &Place) -> bool {
-    (place.body.1 - place.body.0) as usize >= SHARED_CONTENT_BYTES
-}
-
-/// A content in one counted stretch.
-fn counted(content: &Content<'_>) -> Bytes {
-    let mut bytes = Vec::with_capacity(content.encoded_length());
-    content.encode(&mut bytes);
-    Bytes::from(bytes)
-}
-
-fn short(bytes: &[u8]) -> crate::model::ShortString {
-    crate::model::ShortString::new(bytes).expect("a target's names are short strings")
 }

@@ -98,6 +98,17 @@ impl Shard {
         self.list_deliverable(slot);
     }
 
+    /// Notes that the queue has settles to log.
+    #[inline]
+    pub(super) fn list_settling(&mut self, queue_slot: u32) {
+        let is_new = |queue: &mut QueueSlot| {
+            !queue.settled.is_empty() && !std::mem::replace(&mut queue.is_settling, true)
+        };
+        if self.queues.get_mut(queue_slot).is_some_and(is_new) {
+            self.settling.push(queue_slot);
+        }
+    }
+
     /// Appends what the tick has settled to the log, a record a queue and kind.
     pub(super) fn append_settles(&mut self) {
         for slot in std::mem::take(&mut self.settling) {
