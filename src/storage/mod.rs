@@ -35,6 +35,7 @@ mod message_record;
 mod metrics;
 mod reader;
 mod record;
+mod record_kind;
 mod recovered;
 mod recovery;
 mod scan;
