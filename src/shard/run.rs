@@ -23,6 +23,7 @@ use crate::runtime::{self, BufferPool, DoorbellListener, Inbox, IoPoll};
 use crate::storage::{Prepared, StorageError, SyncRequest};
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tracing::{info, warn};
 
@@ -222,6 +223,7 @@ impl CoreLoop {
             local: socket.local,
         };
         info!(peer = %socket.peer, local = %socket.local, "accepting AMQP connection");
+        self.parts.connections.fetch_add(1, Ordering::Relaxed);
         let id = self.shard.connect(peer, runtime::now());
         let slot = id.slot as usize;
         if self.sockets.len() <= slot {
@@ -240,8 +242,8 @@ impl CoreLoop {
         let (connections, parts) = (self.shard.connections(), &self.parts);
         if self.asked_to_drain {
             Some("the broker shuts down")
-        } else if connections.len() >= parts.connections_max {
-            Some("limits.connections_max is reached on this core")
+        } else if parts.connections.load(Ordering::Relaxed) >= parts.connections_max {
+            Some("limits.connections_max is reached")
         } else if connections.unopened_count() >= parts.unauthenticated_connections_max {
             Some("limits.unauthenticated_connections_max is reached on this core")
         } else {
@@ -263,6 +265,7 @@ impl CoreLoop {
             self.read_on(slot);
         }
         for (slot, outbound) in outputs.closes.drain(..) {
+            self.parts.connections.fetch_sub(1, Ordering::Relaxed);
             if let Some(handle) = self.sockets[slot as usize].take() {
                 handle.close_after_flush(outbound);
             }

@@ -72,8 +72,10 @@ pub struct CoreParts {
     pub addresses: Vec<SocketAddr>,
     /// Most connections waiting to be accepted.
     pub backlog: i32,
-    /// Most connections of this core.
+    /// Most connections of all cores.
     pub connections_max: usize,
+    /// Connections of all cores.
+    pub connections: Arc<AtomicUsize>,
     /// Most connections of this core that have not opened their vhost.
     pub unauthenticated_connections_max: usize,
     /// Size of a receive buffer.
@@ -186,6 +188,7 @@ impl Broker {
         let messages = dealt.iter().map(|dealt| dealt.messages).sum();
         let queues = dealt.iter().map(|dealt| dealt.queues.len() as u64).sum();
         let (started, starts) = mpsc::channel();
+        let connections = Arc::new(AtomicUsize::new(0));
         let undrained = Arc::new(AtomicUsize::new(cpus.len()));
         let mut cores = Vec::new();
         let mut rings = Rings::new(cpus.len());
@@ -195,10 +198,11 @@ impl Broker {
             let parts = CoreParts {
                 addresses: addresses.clone(),
                 backlog: BACKLOG,
-                connections_max: config.limits.connections_max.get() as usize / cpus.len() + 1,
-                unauthenticated_connections_max: config.limits.unauthenticated_connections_max.get() as usize
-                    / cpus.len()
-                    + 1,
+                connections_max: config.limits.connections_max.get() as usize,
+                connections: connections.clone(),
+                unauthenticated_connections_max: (config.limits.unauthenticated_connections_max.get()
+                    as usize)
+                    .div_ceil(cpus.len()),
                 receive_buffer_bytes: config.net.receive_buffer_bytes.get() as usize,
                 receive_buffers: config.net.receive_buffers.get() as usize,
                 senders,

@@ -17,6 +17,11 @@ pub struct Broker {
 impl Broker {
     /// Starts a broker over `data` on the processors `cores`, and waits until it accepts.
     pub fn start(data: &Path, cores: &str) -> Self {
+        Self::start_with(data, cores, &[])
+    }
+
+    /// The same with settings, each `key=value`.
+    pub fn start_with(data: &Path, cores: &str, settings: &[&str]) -> Self {
         let address = free_address();
         let begun = Instant::now();
         let child = Command::new(env!("CARGO_BIN_EXE_lanemq"))
@@ -30,6 +35,7 @@ impl Broker {
             ])
             .arg(data)
             .args(["--set", "logging.level=warn"])
+            .args(settings.iter().flat_map(|setting| ["--set", *setting]))
             .stdin(Stdio::null())
             .stderr(Stdio::from(
                 std::fs::File::create(data.join("../broker.log")).expect("a log beside the data"),
@@ -100,7 +106,8 @@ impl Drop for TestDirectory {
     }
 }
 
-fn free_address() -> SocketAddr {
+/// An address of this machine that nobody listens on.
+pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("a bound socket has an address")
 }

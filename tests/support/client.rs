@@ -45,6 +45,11 @@ pub struct Client {
 impl Client {
     /// Connects as guest to `/` and opens channel 1.
     pub fn connect(address: SocketAddr) -> io::Result<Self> {
+        Self::connect_with_heartbeat(address, 0)
+    }
+
+    /// The same with a heartbeat every so many seconds, 0 for none. It sends none itself.
+    pub fn connect_with_heartbeat(address: SocketAddr, seconds: u16) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
@@ -61,11 +66,11 @@ impl Client {
             out: Vec::new(),
             persistent,
         };
-        client.shake_hands()?;
+        client.shake_hands(seconds)?;
         Ok(client)
     }
 
-    fn shake_hands(&mut self) -> io::Result<()> {
+    fn shake_hands(&mut self, heartbeat: u16) -> io::Result<()> {
         self.stream.write_all(b"AMQP\0\0\x09\x01")?;
         self.expect((10, 10))?;
         let properties = FieldTable::default();
@@ -79,7 +84,7 @@ impl Client {
         self.call(Method::ConnectionTuneOk(ConnectionTuneOk {
             channel_max: 2047,
             frame_max: FRAME_MAX,
-            heartbeat: 0,
+            heartbeat,
         }))?;
         self.call(Method::ConnectionOpen(ConnectionOpen {
             virtual_host: b"/",
@@ -117,6 +122,39 @@ impl Client {
             arguments: arguments.as_ref(),
         }))?;
         self.expect((50, 11))
+    }
+
+    /// Declares a transient queue, or an exclusive one.
+    pub fn declare_transient(&mut self, queue: &str, exclusive: bool) -> io::Result<()> {
+        self.declare(queue, exclusive, false)?;
+        self.expect((50, 11))
+    }
+
+    /// Whether the queue is there, whoever it belongs to. The channel is closed after that.
+    pub fn finds_queue(&mut self, queue: &str) -> io::Result<bool> {
+        self.declare(queue, false, true)?;
+        match self.receive()? {
+            Received::Method((20, 40), close) => {
+                self.on_channel(Method::ChannelCloseOk(ChannelCloseOk {}))?;
+                self.on_channel(Method::ChannelOpen(ChannelOpen { out_of_band: b"" }))?;
+                self.expect((20, 11))?;
+                Ok(!close.contains("reply_code: 404"))
+            }
+            other => panic!("a passive declare of a stranger's queue is refused: {other:?}"),
+        }
+    }
+
+    fn declare(&mut self, queue: &str, exclusive: bool, passive: bool) -> io::Result<()> {
+        let arguments = FieldTable::default();
+        self.on_channel(Method::QueueDeclare(QueueDeclare {
+            queue: queue.as_bytes(),
+            passive,
+            durable: false,
+            exclusive,
+            auto_delete: false,
+            nowait: false,
+            arguments: arguments.as_ref(),
+        }))
     }
 
     /// Turns confirms on.
