@@ -177,6 +177,7 @@ fn consumer() -> Consumer {
         exclusive: false,
         priority: 0,
         pauses: Pauses::default(),
+        grant: u32::MAX,
     }
 }
 

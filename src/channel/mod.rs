@@ -15,11 +15,13 @@
 //! state: the owner of a queue is only a number here, by which settles find their way.
 
 mod assembly;
+mod calls;
 mod confirms;
 mod consumers;
 mod route_cache;
 
 pub use assembly::{Assembly, AssemblyError, PublishTarget};
+pub use calls::Calls;
 pub use confirms::{ConfirmFrames, Confirms};
 pub use consumers::{ChannelConsumer, Consumers};
 pub use route_cache::{Destination, RouteCache};
@@ -81,6 +83,8 @@ pub struct Channel {
     pub channel_prefetch: u16,
     /// Whether its consumers are paused because it holds as many unacked deliveries as it may.
     pub is_paused: bool,
+    /// Consumers that are still to hear that it has room again.
+    pub calls: Calls,
     unacked: OrderedSlots<Unacked>,
     delivered: u64,
     used_before: UsedNumbers,
@@ -100,6 +104,7 @@ impl Channel {
             consumer_prefetch: 0,
             channel_prefetch: 0,
             is_paused: false,
+            calls: Calls::default(),
             unacked: OrderedSlots::default(),
             delivered: 0,
             used_before,
@@ -185,6 +190,20 @@ impl Channel {
     #[inline]
     pub fn is_full(&self) -> bool {
         self.channel_prefetch != 0 && self.unacked.len() >= usize::from(self.channel_prefetch)
+    }
+
+    /// Deliveries that the channel's own prefetch leaves room for, `u32::MAX` without one.
+    pub fn room(&self) -> u32 {
+        match self.channel_prefetch {
+            0 => u32::MAX,
+            most => u32::from(most).saturating_sub(self.unacked.len() as u32),
+        }
+    }
+
+    /// Begins to call its consumers, as it has room again. Whose returns are under way is called when they are answered.
+    pub fn begin_calls(&mut self) {
+        let settled = self.consumers.iter().filter(|consumer| consumer.returning == 0);
+        self.calls.begin(settled.map(|consumer| consumer.number));
     }
 
     /// Takes the deliveries that a settle with `tag` and `multiple` names, in the order of their tags.

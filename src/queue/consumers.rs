@@ -33,6 +33,8 @@ pub struct Consumer {
     pub priority: i32,
     /// Why it is not served yet.
     pub pauses: Pauses,
+    /// Messages to be acked that it is served until it is granted more, `u32::MAX` for any number.
+    pub grant: u32,
 }
 
 /// Why a consumer is not served for now.
@@ -87,6 +89,8 @@ pub(super) struct Turn {
     pub(super) holder: u32,
     pub(super) consumer: ConsumerId,
     pub(super) needs_ack: bool,
+    /// Whether it was the last of its grant: it is paused for its channel's prefetch now.
+    pub(super) spends_grant: bool,
 }
 
 /// A queue's holders.
@@ -111,6 +115,8 @@ struct Holder {
     unacked: u32,
     /// Unacked messages at which it waits.
     unacked_max: u32,
+    /// What is left of its grant, `u32::MAX` without one.
+    grant: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,8 +185,18 @@ impl Consumers {
 
     /// Takes back one reason not to serve a consumer; nothing if it is gone.
     pub(super) fn resume(&mut self, id: ConsumerId, reason: Pause) {
+        match (reason, self.by_id.get(&id)) {
+            (Pause::ChannelPrefetch, _) => self.grant(id, u32::MAX),
+            (Pause::Output, Some(&index)) => self.set_pause(index, reason, false),
+            (Pause::Output, None) => {}
+        }
+    }
+
+    /// Serves a consumer again whose channel's prefetch was used up, at most `most` messages; nothing if it is gone.
+    pub(super) fn grant(&mut self, id: ConsumerId, most: u32) {
         if let Some(&index) = self.by_id.get(&id) {
-            self.set_pause(index, reason, false);
+            self.holders[index as usize].grant = most;
+            self.set_pause(index, Pause::ChannelPrefetch, false);
         }
     }
 
@@ -215,7 +231,8 @@ impl Consumers {
         let holder = &mut self.holders[index as usize];
         let needs_ack = holder.role == Role::NeedsAck;
         holder.unacked += u32::from(needs_ack);
-        if holder.unacked < holder.unacked_max {
+        let spends_grant = needs_ack && holder.spend_grant();
+        if holder.can_be_served() {
             self.turns.pass();
         } else {
             self.turns.leave(index, holder.priority);
@@ -224,6 +241,7 @@ impl Consumers {
             holder: index,
             consumer: holder.id,
             needs_ack,
+            spends_grant,
         })
     }
 
@@ -380,6 +398,7 @@ impl Holder {
             id: consumer.id,
             role,
             pauses: consumer.pauses,
+            grant: consumer.grant,
             priority: consumer.priority,
             unacked: 0,
             unacked_max,
@@ -394,7 +413,20 @@ impl Holder {
             priority: 0,
             unacked: 0,
             unacked_max: u32::MAX,
+            grant: u32::MAX,
         }
+    }
+
+    /// Takes one message off its grant. Returns whether that was the last.
+    #[inline]
+    fn spend_grant(&mut self) -> bool {
+        if self.grant == u32::MAX {
+            return false;
+        }
+        self.grant -= 1;
+        let is_spent = self.grant == 0;
+        self.pauses = self.pauses.and(Pause::ChannelPrefetch, is_spent);
+        is_spent
     }
 
     fn is_consumer(&self) -> bool {

@@ -37,7 +37,7 @@ pub use consumers::{ConsumeRefused, Consumer, Pause, Pauses, Removed};
 pub use entry::{Entry, Locator};
 
 use crate::model::{ChannelNumber, ConnectionId, ConsumerId, OrderedSlots, QueueSequence};
-use consumers::{Consumers, ids_of_channel, ids_of_connection};
+use consumers::{Consumers, Turn, ids_of_channel, ids_of_connection};
 use served::Served;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -76,6 +76,8 @@ pub struct Delivery {
     pub entry: Entry,
     /// Whether it is unacked now. Else it has left the queue, and its content may be dropped once sent.
     pub needs_ack: bool,
+    /// Whether its consumer gets no more until it is granted some.
+    pub spends_grant: bool,
 }
 
 /// A message that basic.get took.
@@ -224,9 +226,17 @@ impl Queue {
         self.consumers.pause(id, reason);
     }
 
-    /// Serves a consumer again, after all others of its priority, unless it is paused for another reason.
+    /// Serves a consumer again, after all others of its priority, unless it is paused for another reason. For its channel's
+    /// prefetch, that grants it any number of messages.
     pub fn resume(&mut self, id: ConsumerId, reason: Pause) {
         self.consumers.resume(id, reason);
+    }
+
+    /// Serves a consumer again whose channel's prefetch was used up, until it got `most` messages that it must ack, above
+    /// 0 and `u32::MAX` for any number. A delivery says when it was the last of them.
+    pub fn grant(&mut self, id: ConsumerId, most: u32) {
+        debug_assert!(most > 0, "nothing to grant");
+        self.consumers.grant(id, most);
     }
 
     /// Number of consumers, paused ones among them.
@@ -282,13 +292,19 @@ impl Queue {
                 },
             );
         }
-        let (consumer, needs_ack) = (turn.consumer, turn.needs_ack);
+        let Turn {
+            consumer,
+            needs_ack,
+            spends_grant,
+            ..
+        } = turn;
         self.served.note(consumer, sequence);
         Some(Delivery {
             consumer,
             sequence: QueueSequence(sequence),
             entry,
             needs_ack,
+            spends_grant,
         })
     }
 

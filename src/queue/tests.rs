@@ -28,6 +28,7 @@ fn acking(number: u32, prefetch_count: u16) -> Consumer {
         exclusive: false,
         priority: 0,
         pauses: Pauses::default(),
+        grant: u32::MAX,
     }
 }
 
@@ -236,6 +237,7 @@ enum Step {
     RemoveConsumersOfConnection { of: ConsumerId },
     Pause { id: ConsumerId, reason: Pause },
     Resume { id: ConsumerId, reason: Pause },
+    Grant { id: ConsumerId, most: u32 },
     Deliver { most: usize },
     Get { getter: ConsumerId, no_ack: bool },
     Acknowledge { nth: usize },
@@ -261,15 +263,17 @@ fn consumers() -> impl Strategy<Value = Consumer> {
         proptest::bool::weighted(0.05),
         priority,
         proptest::option::weighted(0.2, pauses()),
+        proptest::option::weighted(0.2, 1..4u32),
     )
         .prop_map(
-            |(id, no_ack, prefetch_count, exclusive, priority, pause)| Consumer {
+            |(id, no_ack, prefetch_count, exclusive, priority, pause, grant)| Consumer {
                 id,
                 no_ack,
                 prefetch_count,
                 exclusive,
                 priority,
                 pauses: pause.map_or(Pauses::default(), |reason| Pauses::default().and(reason, true)),
+                grant: grant.unwrap_or(u32::MAX),
             },
         )
 }
@@ -289,6 +293,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => ids().prop_map(|of| Step::RemoveConsumersOfConnection { of }),
         2 => (ids(), pauses()).prop_map(|(id, reason)| Step::Pause { id, reason }),
         3 => (ids(), pauses()).prop_map(|(id, reason)| Step::Resume { id, reason }),
+        3 => (ids(), 1..4u32).prop_map(|(id, most)| Step::Grant { id, most }),
         12 => (1..20usize).prop_map(|most| Step::Deliver { most }),
         3 => (ids(), any::<bool>()).prop_map(|(id, no_ack)| Step::Get { getter: ConsumerId { number: 0, ..id }, no_ack }),
         12 => any::<usize>().prop_map(|nth| Step::Acknowledge { nth }),
@@ -391,13 +396,31 @@ impl Naive {
         if !no_ack {
             self.unacked.push((sequence, entry, id));
         }
+        let spends_grant = !no_ack && self.spend_grant(id);
         self.serve(id);
         Some(Delivery {
             consumer: id,
             sequence: QueueSequence(sequence),
             entry,
             needs_ack: !no_ack,
+            spends_grant,
         })
+    }
+
+    fn spend_grant(&mut self, id: ConsumerId) -> bool {
+        let (consumer, pauses) = self
+            .consumers
+            .iter_mut()
+            .find(|(consumer, _)| consumer.id == id)
+            .expect("who is served is a consumer");
+        if consumer.grant == u32::MAX {
+            return false;
+        }
+        consumer.grant -= 1;
+        if consumer.grant == 0 {
+            pauses.push(Pause::ChannelPrefetch);
+        }
+        consumer.grant == 0
     }
 
     fn hand_off(&mut self, count: u32) -> Option<HandOff> {
@@ -494,8 +517,20 @@ fn pause(queue: &mut Queue, naive: &mut Naive, id: ConsumerId, reason: Pause) {
 
 fn resume(queue: &mut Queue, naive: &mut Naive, id: ConsumerId, reason: Pause) {
     queue.resume(id, reason);
-    if let Some((_, pauses)) = naive.consumers.iter_mut().find(|(consumer, _)| consumer.id == id) {
+    if let Some((consumer, pauses)) = naive.consumers.iter_mut().find(|(it, _)| it.id == id) {
         pauses.retain(|&pause| pause != reason);
+        if reason == Pause::ChannelPrefetch {
+            consumer.grant = u32::MAX;
+        }
+    }
+    naive.sort_waiting();
+}
+
+fn grant(queue: &mut Queue, naive: &mut Naive, id: ConsumerId, most: u32) {
+    queue.grant(id, most);
+    if let Some((consumer, pauses)) = naive.consumers.iter_mut().find(|(it, _)| it.id == id) {
+        pauses.retain(|&pause| pause != Pause::ChannelPrefetch);
+        consumer.grant = most;
     }
     naive.sort_waiting();
 }
@@ -565,6 +600,7 @@ fn apply(step: &Step, queue: &mut Queue, naive: &mut Naive) {
         }
         Step::Pause { id, reason } => pause(queue, naive, id, reason),
         Step::Resume { id, reason } => resume(queue, naive, id, reason),
+        Step::Grant { id, most } => grant(queue, naive, id, most),
         Step::Deliver { most } => (0..most).for_each(|_| assert_eq!(queue.next_delivery(), naive.deliver())),
         Step::Get { getter, no_ack } => get(queue, naive, getter, no_ack),
         Step::Acknowledge { nth } => {

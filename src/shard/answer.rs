@@ -7,7 +7,7 @@ use super::control::ControlAnswer;
 use super::mailbox::{Got, QueueAnswer};
 use super::obey::At;
 use crate::channel::{ChannelConsumer, Unacked};
-use crate::model::{ConnectionId, ConsumerId, Content, Refusal, ReplyCode, ShardId, ShortString};
+use crate::model::{ConnectionId, Content, Refusal, ReplyCode, ShardId, ShortString};
 use crate::protocol::content::encode_content;
 use crate::protocol::method::*;
 use crate::queue::{Pause, Pauses};
@@ -197,18 +197,13 @@ impl Shard {
             consumer_tag: consumer.tag.as_bytes(),
         });
         self.reply_unless(nowait, at, &ok);
-        let now = self.pauses_at(at);
+        let (number, now) = (consumer.number, self.pauses_at(at));
+        self.channel_of(at).consumers.add(consumer);
         for reason in [Pause::Output, Pause::ChannelPrefetch] {
             if now.has(reason) != pauses.has(reason) {
-                let id = ConsumerId {
-                    connection: self.id_at(at.slot),
-                    channel: at.channel,
-                    number: consumer.number,
-                };
-                self.pause_consumer(consumer.owner, consumer.queue, id, reason, now.has(reason));
+                self.pause_consumer((at.slot, at.channel, number), reason, now.has(reason));
             }
         }
-        self.channel_of(at).consumers.add(consumer);
     }
 
     fn got(&mut self, at: At, owner: ShardId, got: &Got) {
@@ -250,7 +245,7 @@ impl Shard {
             .channel(at.channel)
             .is_some_and(|channel| channel.is_full() && !channel.is_paused);
         if fills_channel {
-            self.pause_channel(at.slot, at.channel, true);
+            self.pause_channel(at.slot, at.channel);
         }
         self.connections.note_output(at.slot);
     }

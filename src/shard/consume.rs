@@ -21,8 +21,10 @@ impl Shard {
         };
         let priority = consumer_priority(consume.arguments)?;
         let connection = self.id_at(at.slot);
-        let pauses = self.pauses_at(at);
+        let (pauses, is_own) = (self.pauses_at(at), owner == self.id);
         let channel = self.channel_of(at);
+        // Nothing is under way from a queue of this core, which hears at once that the channel is full.
+        let grant = if is_own { u32::MAX } else { channel.room() };
         channel.consumers.check_tag_is_free(&tag)?;
         let number = channel.consumers.next_number();
         let request = ConsumeRequest {
@@ -37,6 +39,7 @@ impl Shard {
             exclusive: consume.exclusive,
             priority,
             pauses,
+            grant,
         };
         let consumer = ChannelConsumer::new(tag, number, queue, owner, NO_SLOT, consume.no_ack);
         let awaited = AwaitedRequest::Consume(Box::new(consumer));

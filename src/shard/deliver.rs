@@ -3,7 +3,7 @@
 
 use super::Shard;
 use super::dispatch::{Bodied, Dispatch, whole};
-use super::mailbox::DeliveryHead;
+use super::mailbox::{DeliveryHead, ShardMessage};
 use super::publish::Run;
 use crate::channel::Unacked;
 use crate::model::{ConsumerId, QueueSequence};
@@ -121,6 +121,10 @@ impl Shard {
             }
         } else {
             mailbox.send_delivery(&dispatch, bodied);
+            if delivery.spends_grant {
+                let consumer = delivery.consumer;
+                mailbox.send(consumer.connection.shard, ShardMessage::Spent { consumer });
+            }
         }
         if !delivery.needs_ack {
             let queue = self

@@ -16,7 +16,7 @@ impl Shard {
         } else {
             self.take_messages(from, batch);
         }
-        // The batch may say of a consumer that it takes no more: what waited for credit must not overtake that.
+        // The batch may say of a consumer that it takes no more; what waited for credit goes on behind that.
         if has_granted_credit {
             self.resume_publishers();
             self.resume_queues();
@@ -104,6 +104,13 @@ impl Shard {
             }
             ShardMessage::Return { first, sequences } => self.take_returned(&first, &sequences),
             ShardMessage::Returned { consumer } => self.returned(consumer),
+            ShardMessage::Grant {
+                queue,
+                consumer,
+                most,
+            } => self.take_grant(queue, consumer, most),
+            ShardMessage::Granted { consumer } => self.granted(consumer),
+            ShardMessage::Spent { consumer } => self.spent(consumer),
             ShardMessage::Settle {
                 queue,
                 queue_slot,

@@ -88,6 +88,8 @@ pub struct ConsumeRequest {
     pub priority: i32,
     /// What its connection and channel hold it back for.
     pub pauses: Pauses,
+    /// Deliveries to be settled that its channel has room for, `u32::MAX` for any number.
+    pub grant: u32,
 }
 
 /// A message got by basic.get.
@@ -191,7 +193,7 @@ pub enum ShardMessage {
         content: Bytes,
     },
     /// Deliveries that did not get to the client go back to their places without a trace, and the consumer gets none until
-    /// it is resumed for its channel's prefetch; answered with `Returned`.
+    /// it is granted some; answered with `Returned`.
     Return {
         /// The first of them.
         first: Dispatch,
@@ -224,6 +226,26 @@ pub enum ShardMessage {
         consumer: ConsumerId,
         /// Whether the connection waits.
         answer: bool,
+    },
+    /// The consumer's channel has room again for so many deliveries to be settled. Answered with `Granted`, and behind the
+    /// last of them with `Spent`.
+    Grant {
+        /// The queue.
+        queue: QueueId,
+        /// The consumer.
+        consumer: ConsumerId,
+        /// How many, `u32::MAX` for any number.
+        most: u32,
+    },
+    /// The consumer has heard of its grant: what its queue has at once comes behind this.
+    Granted {
+        /// The consumer.
+        consumer: ConsumerId,
+    },
+    /// The consumer got all it was granted, and gets no more.
+    Spent {
+        /// The consumer.
+        consumer: ConsumerId,
     },
     /// Hold back deliveries to a consumer, or let them go on: its connection's output is full, or its channel's prefetch.
     Pause {

@@ -168,9 +168,10 @@ impl Shard {
         let channel = self.channel_of(at);
         if qos.global {
             channel.channel_prefetch = qos.prefetch_count;
-            let (is_full, is_paused) = (channel.is_full(), channel.is_paused);
-            if is_full != is_paused {
-                self.pause_channel(at.slot, at.channel, is_full);
+            match (channel.is_full(), channel.is_paused) {
+                (true, false) => self.pause_channel(at.slot, at.channel),
+                (false, true) => self.unpause_channel(at.slot, at.channel),
+                (true, true) | (false, false) => {}
             }
         } else {
             channel.consumer_prefetch = qos.prefetch_count;

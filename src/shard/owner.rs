@@ -29,6 +29,7 @@ impl Shard {
             exclusive: request.exclusive,
             priority: request.priority,
             pauses: request.pauses,
+            grant: request.grant,
         });
         let (name, vhost) = (&queue.name, &queue.vhost);
         let answer = match added {

@@ -1,9 +1,10 @@
 //! Back-pressure of consumers: a connection that takes its deliveries too slowly, and a channel whose prefetch is used up,
 //! have their consumers paused at the queues' owners.
 //!
-//! A queue of this core hears of it before it delivers again. One of another core may have deliveries under way, which the
-//! channel cannot take, and what it can take later must not overtake them. So once one has gone back, all that come behind
-//! it go back too, until their owner says that no more are under way: one round, however many there are.
+//! A queue of this core hears of it before it delivers again. One of another core may have deliveries under way, which a
+//! channel without room cannot take, and what it can take later must not overtake them. So once one has gone back, all that
+//! come behind it go back too, until their owner says that no more are under way: one round, however many there are. It
+//! sends no more than it was granted, so those are few.
 //!
 //! ```text
 //!   connection's core                       owner
@@ -11,8 +12,13 @@
 //!     ◀───────────────────────── deliveries   (sent before)
 //!     refused: Return ─────────────────────▶ back to their places; the consumer gets no more
 //!     ◀───────────────────────── Returned     behind all that was sent before
-//!     room: Pause{paused: false} ──────────▶
+//!     room for n: Grant{n} ────────────────▶
+//!     ◀───────────────────────── Granted      before what it has at once
+//!     ◀───────────────────────── deliveries, Spent behind the n-th
 //! ```
+//!
+//! The consumers of one channel are called in turn, another one first each time, and the next one of another core not
+//! before the one before it has had its chance: none starves beside one whose queue is long, or near.
 
 use super::Shard;
 use super::connections::Hold;
@@ -20,7 +26,7 @@ use super::dispatch::Dispatch;
 use super::mailbox::ShardMessage;
 use super::obey::At;
 use crate::channel::ChannelConsumer;
-use crate::model::{ChannelNumber, ConsumerId, QueueId, QueueSequence, ShardId};
+use crate::model::{ChannelNumber, ConsumerId, QueueId, QueueSequence};
 use crate::queue::{Pause, Pauses};
 
 impl Shard {
@@ -41,7 +47,7 @@ impl Shard {
             self.congest(consumer.connection.slot);
         }
         if fills_channel {
-            self.pause_channel(consumer.connection.slot, consumer.channel, true);
+            self.pause_channel(consumer.connection.slot, consumer.channel);
         }
     }
 
@@ -75,7 +81,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn pause_connection(&mut self, slot: u32, paused: bool) {
+    fn pause_connection(&mut self, slot: u32, paused: bool) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -84,39 +90,56 @@ impl Shard {
         }
     }
 
-    /// Holds back or lets go on all consumers of a channel, whose own prefetch is used up or has room again.
-    pub(super) fn pause_channel(&mut self, slot: u32, number: ChannelNumber, paused: bool) {
+    /// Holds back all consumers of a channel, whose own prefetch is used up.
+    pub(super) fn pause_channel(&mut self, slot: u32, number: ChannelNumber) {
         if let Some(channel) = self.channel_at(slot, number) {
-            channel.is_paused = paused;
-            self.pause_consumers(slot, number, Pause::ChannelPrefetch, paused);
+            channel.is_paused = true;
+            self.pause_consumers(slot, number, Pause::ChannelPrefetch, true);
         }
     }
 
     fn pause_consumers(&mut self, slot: u32, number: ChannelNumber, reason: Pause, paused: bool) {
-        let Some(connection) = self.connections.get_mut(slot) else {
+        let Some(channel) = self.channel_at(slot, number) else {
             return;
         };
-        let id = connection.id;
-        let Some(channel) = connection.connection.channel_mut(number) else {
+        let consumers: Vec<u32> = channel.consumers.iter().map(|consumer| consumer.number).collect();
+        for consumer in consumers {
+            self.pause_consumer((slot, number, consumer), reason, paused);
+        }
+    }
+
+    /// A paused channel whose prefetch has room again calls its consumers.
+    pub(super) fn unpause_channel(&mut self, slot: u32, number: ChannelNumber) {
+        let Some(channel) = self.channel_at(slot, number) else {
             return;
         };
-        // Whose returns are under way hears of room when they have been answered.
-        let may_hear = |consumer: &&ChannelConsumer| {
-            paused || reason != Pause::ChannelPrefetch || consumer.returning == 0
-        };
-        let consumers: Vec<(ShardId, QueueId, u32)> = channel
-            .consumers
-            .iter()
-            .filter(may_hear)
-            .map(|consumer| (consumer.owner, consumer.queue, consumer.number))
-            .collect();
-        for (owner, queue, consumer) in consumers {
-            let consumer = ConsumerId {
-                connection: id,
-                channel: number,
-                number: consumer,
+        if channel.is_paused && !channel.is_full() {
+            channel.is_paused = false;
+            channel.begin_calls();
+            self.call_consumers(slot, number);
+        }
+    }
+
+    /// Lets consumers go on in their turn, up to the first of another core: the next one is called when that has answered.
+    fn call_consumers(&mut self, slot: u32, number: ChannelNumber) {
+        loop {
+            let id = self.id;
+            let Some(channel) = self.channel_at(slot, number) else {
+                return;
             };
-            self.pause_consumer(owner, queue, consumer, reason, paused);
+            if channel.is_paused || channel.is_full() {
+                return;
+            }
+            let Some(consumer) = channel.calls.take_next() else {
+                return;
+            };
+            let Some(owner) = channel.consumers.get_mut(consumer).map(|called| called.owner) else {
+                continue;
+            };
+            self.pause_consumer((slot, number, consumer), Pause::ChannelPrefetch, false);
+            if owner != id {
+                return;
+            }
         }
     }
 
@@ -135,24 +158,71 @@ impl Shard {
     /// Holds back a consumer, wherever its queue is, or lets it go on.
     pub(super) fn pause_consumer(
         &mut self,
-        owner: ShardId,
-        queue: QueueId,
-        consumer: ConsumerId,
+        (slot, channel, number): (u32, ChannelNumber, u32),
         reason: Pause,
         paused: bool,
     ) {
-        if owner == self.id {
-            return self.pause_own(queue, consumer, reason, paused);
-        }
-        self.say(
-            owner,
-            ShardMessage::Pause {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let id = ConsumerId {
+            connection: connection.id,
+            channel,
+            number,
+        };
+        let Some(channel) = connection.connection.channel_mut(channel) else {
+            return;
+        };
+        let most = channel.room();
+        let Some(consumer) = channel.consumers.get_mut(number) else {
+            return;
+        };
+        let (owner, queue) = (consumer.owner, consumer.queue);
+        let word = match (reason, paused) {
+            _ if owner == self.id => return self.pause_own(queue, id, reason, paused),
+            (Pause::ChannelPrefetch, false) => ShardMessage::Grant {
                 queue,
-                consumer,
+                consumer: id,
+                most,
+            },
+            _ => ShardMessage::Pause {
+                queue,
+                consumer: id,
                 reason,
                 paused,
             },
-        );
+        };
+        self.say(owner, word);
+    }
+
+    /// The channel of a consumer of another core has room again.
+    pub(super) fn take_grant(&mut self, queue: QueueId, consumer: ConsumerId, most: u32) {
+        self.say(consumer.connection.shard, ShardMessage::Granted { consumer });
+        if let Some((slot, queue)) = self.queues.find(queue, super::queues::NO_SLOT) {
+            queue.queue.grant(consumer, most);
+            self.list_deliverable(slot);
+        }
+    }
+
+    /// A consumer of another core has had its chance: the next one is called.
+    pub(super) fn granted(&mut self, consumer: ConsumerId) {
+        if self.connections.find(consumer.connection).is_some() {
+            self.call_consumers(consumer.connection.slot, consumer.channel);
+        }
+    }
+
+    /// A consumer of another core got all it was granted. One whose channel is full, or whose returns are under way, is
+    /// granted more later.
+    pub(super) fn spent(&mut self, consumer: ConsumerId) {
+        let Some(channel) = self.connections.channel(consumer.connection, consumer.channel) else {
+            return;
+        };
+        let has_room = !channel.is_full() && !channel.is_paused;
+        let is_settled = |at_channel: &mut ChannelConsumer| at_channel.returning == 0;
+        if has_room && channel.consumers.get_mut(consumer.number).is_some_and(is_settled) {
+            let place = (consumer.connection.slot, consumer.channel, consumer.number);
+            self.pause_consumer(place, Pause::ChannelPrefetch, false);
+        }
     }
 
     /// Deliveries of another core's queue go back: their consumer has gone, or its channel takes none now.
@@ -185,20 +255,13 @@ impl Shard {
         self.say(consumer.connection.shard, ShardMessage::Returned { consumer });
     }
 
-    /// No delivery is under way any more that was sent before the owner took the returned ones. The consumer takes others
-    /// again when that was the last return, and its channel has room; one that is full says so later.
+    /// No delivery is under way any more that was sent before the owner took the returned ones. With the last return
+    /// answered, the consumer is granted what its channel has room for; one that is full grants it later.
     pub(super) fn returned(&mut self, consumer: ConsumerId) {
-        let Some(channel) = self.connections.channel(consumer.connection, consumer.channel) else {
-            return;
-        };
-        let has_room = !channel.is_full() && !channel.is_paused;
-        let Some(at_channel) = channel.consumers.get_mut(consumer.number) else {
-            return;
-        };
-        at_channel.returning -= 1;
-        if at_channel.returning == 0 && has_room {
-            let (owner, queue) = (at_channel.owner, at_channel.queue);
-            self.pause_consumer(owner, queue, consumer, Pause::ChannelPrefetch, false);
+        let channel = self.connections.channel(consumer.connection, consumer.channel);
+        if let Some(at_channel) = channel.and_then(|channel| channel.consumers.get_mut(consumer.number)) {
+            at_channel.returning -= 1;
+            self.spent(consumer);
         }
     }
 

@@ -135,15 +135,6 @@ impl Shard {
             }
         }
     }
-
-    fn unpause_channel(&mut self, slot: u32, number: ChannelNumber) {
-        if self
-            .channel_at(slot, number)
-            .is_some_and(|channel| channel.is_paused && !channel.is_full())
-        {
-            self.pause_channel(slot, number, false);
-        }
-    }
 }
 
 fn settle_for_good(

@@ -167,11 +167,13 @@ fn deliveries_that_go_back_come_again_in_one_round() {
         let body = format!("far{number}");
         cores.send(publisher, &publish("far", body.as_bytes(), false, false));
     }
-    cores.call(consumer, qos(1, true));
     cores.read(consumer);
     // Each word takes its time: three deliveries are under way when the first one fills the channel.
     cores.are_lanes_slow = true;
-    cores.post_call(consumer, consume("far"));
+    let mut bytes = Vec::new();
+    Method::from(consume("far")).encode(1, &mut bytes);
+    Method::from(qos(1, true)).encode(1, &mut bytes);
+    cores.post(consumer, &bytes);
     for core in [0, 1, 1, 1, 0, 0] {
         assert!(cores.tick(core));
     }
@@ -187,10 +189,63 @@ fn deliveries_that_go_back_come_again_in_one_round() {
     }
     assert_eq!(
         cores.read(consumer),
-        ["basic.consume-ok", "basic.deliver 1 far0", "basic.deliver 2 far1"]
+        [
+            "basic.consume-ok",
+            "basic.deliver 1 far0",
+            "basic.qos-ok",
+            "basic.deliver 2 far1"
+        ]
     );
     cores.call(consumer, ack(2));
     assert_eq!(cores.read(consumer), ["basic.deliver 3 far2"]);
+}
+
+#[test]
+fn consumers_that_share_a_prefetch_get_their_share_though_one_queue_is_nearer_or_longer() {
+    for lanes in [[0, 0], [0, 1], [1, 0], [1, 1]] {
+        let mut cores = Cores::new(2);
+        let (publisher, consumer) = (cores.connect(0), cores.connect(0));
+        cores.call(consumer, qos(1, true));
+        for (queue, lane) in ["a", "b"].into_iter().zip(lanes) {
+            cores.declare(publisher, queue, lane, false, false);
+            for _ in 0..100 {
+                cores.send(publisher, &publish(queue, queue.as_bytes(), false, false));
+            }
+        }
+        cores.consume(consumer, "a", "a", false);
+        cores.consume(consumer, "b", "b", false);
+        let (mut a, mut b) = (0, 0);
+        for tag in 1..=40 {
+            for delivery in cores.read(consumer) {
+                a += u32::from(delivery.ends_with(" a"));
+                b += u32::from(delivery.ends_with(" b"));
+            }
+            cores.call(consumer, ack(tag));
+        }
+        assert_eq!(a + b, 40, "one for each ack, queues on cores {lanes:?}");
+        assert!(a >= 15 && b >= 15, "queues on cores {lanes:?}: {a} and {b}");
+    }
+}
+
+#[test]
+fn what_a_full_channel_sends_back_is_bounded_by_its_prefetch() {
+    let mut cores = Cores::new(2);
+    let (publisher, consumer) = (cores.connect(1), cores.connect(0));
+    cores.call(consumer, qos(5, true));
+    for queue in ["a", "b"] {
+        cores.declare(publisher, queue, 1, false, false);
+        let body = [b'.'; 100];
+        cores.send(publisher, &publish(queue, &body, false, false).repeat(200));
+        cores.consume(consumer, queue, queue, false);
+    }
+    for tag in 1..=100 {
+        cores.call(consumer, ack(tag));
+    }
+    let delivered = cores.shards[1].counters.messages_delivered;
+    assert!(
+        delivered < 105 * 3,
+        "deliveries of 105 that were taken: {delivered}"
+    );
 }
 
 #[test]
