@@ -15,6 +15,9 @@ const BASIC_CLASS: u16 = 60;
 /// its teller.
 const RESERVE_BYTES_MAX: usize = 1 << 20;
 
+/// Longer properties are checked each time they come: a channel keeps little while it is idle.
+const KNOWN_PROPERTIES_BYTES_MAX: usize = 1024;
+
 /// Where a publish goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublishTarget {
@@ -175,6 +178,7 @@ impl Assembly {
         let remaining = remaining
             .checked_sub(payload.len() as u64)
             .ok_or(AssemblyError::BodyTooLong)?;
+        self.make_room(payload.len(), remaining);
         self.content.extend_from_slice(payload);
         Ok(self.await_body(remaining))
     }
@@ -189,6 +193,14 @@ impl Assembly {
             State::Idle => Ok(()),
             State::AwaitHeader => Err(AssemblyError::ExpectedHeader),
             State::AwaitBody { .. } => Err(AssemblyError::ExpectedBody),
+        }
+    }
+
+    /// Grows the content for `more` bytes, twofold, but never beyond what its header announced.
+    fn make_room(&mut self, more: usize, remaining: u64) {
+        if self.content.capacity() - self.content.len() < more {
+            let ahead = self.content.len().min(remaining as usize);
+            self.content.reserve_exact(more + ahead);
         }
     }
 
@@ -237,10 +249,13 @@ impl Assembly {
 
     fn learn_properties(&mut self, properties: &[u8]) -> Result<bool, AssemblyError> {
         let checked = Properties::new_checked(properties).map_err(|_| AssemblyError::Properties)?;
-        self.known_persistent = checked.is_persistent();
-        self.known_properties.clear();
-        self.known_properties.extend_from_slice(properties);
-        Ok(self.known_persistent)
+        let is_persistent = checked.is_persistent();
+        if properties.len() <= KNOWN_PROPERTIES_BYTES_MAX {
+            self.known_persistent = is_persistent;
+            self.known_properties.clear();
+            self.known_properties.extend_from_slice(properties);
+        }
+        Ok(is_persistent)
     }
 
     /// Gives up the publish in progress: the channel closes.

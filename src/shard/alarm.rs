@@ -1,10 +1,15 @@
 //! Alarms: a core that is low on memory or disk says so to all, and no connection's publishes are taken until it has
-//! recovered. Consumers go on, since they make room. A client that understands it is told with connection.blocked
-//! when it publishes, and with connection.unblocked when every alarm has ended (RabbitMQ, "Blocked Connections").
+//! recovered. Connections that only consume go on, since they make room; one that publishes as well waits with all it has
+//! to say, its acks too (as in RabbitMQ: use two connections). A client that understands it is told with
+//! connection.blocked when it publishes, and with connection.unblocked when every alarm has ended (RabbitMQ, "Blocked
+//! Connections").
 //!
 //! An alarm is about what queues hold, of which consumers make an end. Messages whose bodies are still coming raise none
 //! and keep none up: a connection that waits could not finish them. They may take what the budget has left, and at least
 //! the size of the largest message; beyond that, the connection that holds the most is closed.
+//!
+//! Not part of the budget: receive buffers, what a connection that waits has sent already (a receive buffer at most), and
+//! output (`limits.output_bytes_max`).
 
 use super::Shard;
 use super::connect::Next;
@@ -93,6 +98,7 @@ impl Shard {
     pub(super) fn watch_resources(&mut self, now: Moment) {
         let mut shortage = self.own_shortage();
         shortage.memory = self.is_low_on_memory(shortage.memory);
+        self.bound_unfinished();
         if now.milliseconds_since(self.alarms.looked_at_disk) >= DISK_MILLISECONDS {
             self.alarms.looked_at_disk = now;
             shortage.disk = self.is_low_on_disk(shortage.disk);
@@ -139,31 +145,49 @@ impl Shard {
         }
     }
 
-    /// More of a message has come, and its memory is counted. When all unfinished ones take too much, the connection that
-    /// holds the most of them is closed (506).
+    /// More of a message has come, and its memory is counted.
     pub(super) fn count_unfinished(&mut self, slot: u32, number: ChannelNumber) -> Next {
         let channel = self.channel_at(slot, number).expect("the content came on it");
         self.unfinished_bytes += channel.assembly.growth();
-        let left = self
-            .settings
-            .message_memory_max
-            .saturating_sub(self.alarms.queued_bytes);
-        if self.unfinished_bytes > left.max(self.settings.message_bytes_max) {
-            self.refuse_greatest();
-        }
+        self.bound_unfinished();
         Next::Pull
     }
 
-    fn refuse_greatest(&mut self) {
+    /// While unfinished messages take too much, the connection that holds the most of them is closed (506).
+    fn bound_unfinished(&mut self) {
+        if self.unfinished_bytes <= self.unfinished_bytes_max() {
+            return;
+        }
+        // What queues hold for messages to come is no reason to close anybody.
+        self.queues.shrink();
+        self.alarms.queued_bytes = self.queued_bytes();
+        while self.unfinished_bytes > self.unfinished_bytes_max() && self.refuse_greatest() {}
+    }
+
+    /// What queues leave of the budget, at least a message of the largest size with its properties.
+    #[inline]
+    fn unfinished_bytes_max(&self) -> u64 {
+        let settings = &self.settings;
+        let left = settings
+            .message_memory_max
+            .saturating_sub(self.alarms.queued_bytes);
+        left.max(settings.message_bytes_max + u64::from(settings.tuning.frame_max))
+    }
+
+    /// Closes the connection that holds the most of unfinished messages; returns whether one does.
+    fn refuse_greatest(&mut self) -> bool {
         let slots: Vec<u32> = self.connections.slots().collect();
         let held = slots
             .into_iter()
             .map(|slot| (self.unfinished_bytes_of(slot), slot))
             .max();
-        let Some((bytes, slot)) = held else { return };
+        let Some((bytes, slot)) = held.filter(|&(bytes, _)| bytes > 0) else {
+            return false;
+        };
         let text = format!("low on memory, and {bytes} bytes of unfinished messages on this connection");
         let refusal = Refusal::new(ReplyCode::ResourceError, text);
         self.refuse_connection(slot, &refusal, BASIC_PUBLISH);
+        true
     }
 
     fn unfinished_bytes_of(&mut self, slot: u32) -> u64 {

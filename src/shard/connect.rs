@@ -117,7 +117,7 @@ impl Shard {
     ) -> (usize, Option<Next>) {
         if let Step::Run(channel) = pulled.step {
             let next = self.publish_run(slot, channel, input, run);
-            // A run that must wait for credit is pulled again as a whole.
+            // A run that must wait is pulled again as a whole.
             let consumed = if next == Next::Wait { 0 } else { pulled.consumed };
             return (consumed, Some(next));
         }
@@ -252,7 +252,7 @@ impl Shard {
         }
     }
 
-    /// Whether every one of `owners` may be sent publishes.
+    /// Whether every owner of `destinations` may be sent publishes.
     #[inline]
     pub(super) fn has_credit_for(&self, destinations: &[crate::channel::Destination]) -> bool {
         destinations

@@ -82,7 +82,7 @@ impl Shard {
     }
 
     /// Publishes a run of which each message has its own route. All routes are found before any is used, because a run
-    /// that must wait for credit is pulled again as a whole.
+    /// that must wait is pulled again as a whole.
     fn publish_by_headers(
         &mut self,
         slot: u32,

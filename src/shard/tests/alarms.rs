@@ -210,6 +210,53 @@ fn unfinished_messages_beyond_the_memory_cost_the_connection_that_holds_most() {
 }
 
 #[test]
+fn unfinished_messages_make_way_when_queues_fill_up_behind_them() {
+    let mut cores = Cores::with_settings(1, |settings| {
+        settings.message_memory_max = 4 * MEBIBYTE;
+        settings.message_bytes_max = MEBIBYTE;
+    });
+    let publisher = cores.connect(0);
+    cores.declare(publisher, "full", 0, false, false);
+    let slow: Vec<ConnectionId> = (0..3).map(|_| cores.connect(0)).collect();
+    let frames = frames_of_publish(&vec![b's'; 1_000_000]);
+    for &client in &slow {
+        frames[..frames.len() - 1]
+            .iter()
+            .for_each(|frame| cores.send(client, frame));
+    }
+    cores.pass_time(100);
+    let body = vec![b'.'; 100_000];
+    for _ in 0..30 {
+        cores.send(publisher, &publish("full", &body, false, false));
+    }
+    cores.pass_time(100);
+    let refused = slow.iter().filter(|&&client| !cores.read(client).is_empty());
+    assert_eq!(
+        refused.count(),
+        2,
+        "one of the largest size is always let through"
+    );
+    assert!(cores.shards[0].unfinished_bytes <= MEBIBYTE + u64::from(FRAME_MAX));
+}
+
+#[test]
+fn a_message_of_the_largest_size_is_let_through_whatever_queues_hold() {
+    let mut cores = Cores::with_settings(1, |settings| {
+        settings.message_memory_max = MEBIBYTE;
+        settings.message_bytes_max = 4 * MEBIBYTE;
+    });
+    let client = cores.connect(0);
+    cores.declare(client, "full", 0, false, false);
+    cores.consume(client, "full", "tag", true);
+    cores.read(client);
+    for frame in frames_of_publish(&vec![b'l'; 4 << 20]) {
+        cores.send(client, &frame);
+        assert!(cores.shards[0].unfinished_bytes <= 4 * MEBIBYTE + 3);
+    }
+    assert!(cores.read(client)[0].starts_with("basic.deliver 1 llllllll"));
+}
+
+#[test]
 fn publishers_wait_while_the_disk_is_low_and_go_on_when_it_has_room() {
     let mut cores = Cores::with_settings(2, |settings| settings.disk_free_min = 8 * MEBIBYTE);
     let (publisher, consumer) = (cores.connect(1), cores.connect(1));
