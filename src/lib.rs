@@ -19,7 +19,7 @@
 //!
 //! To follow one message, open these in order:
 //!
-//! 1. [`net`]: a reader task fills a buffer of the core's pool and posts it; [`shard::run`] turns it into an event.
+//! 1. [`net`]: a reader task fills a buffer of the core's pool and posts it; [`shard::core_loop`] turns it into an event.
 //! 2. [`Shard::tick`](shard::Shard::tick) takes the events in, and `converse` in [`shard::connect`] pulls one step after
 //!    the other from the connection: [`connection`] says what comes next, [`shard::obey`] does what a method asks.
 //! 3. A publish takes one of two ways to [`shard::publish`]:
@@ -30,22 +30,27 @@
 //!
 //!      During an alarm, [`shard::alarm`] lets it go on later; it also bounds what unfinished messages may take.
 //!
-//!    [`shard::route`] asks [`routing`] for the queues once for a run. In [`shard::enqueue`], [`queue`] says who takes the
-//!    message or keeps it, and what must survive goes to [`storage`], which appends its record to the tick's batch.
-//! 4. A queue of another core gets it from [`shard::forward`], by a word in the batch of [`shard::mailbox`], if that lane
-//!    has credit; the tick's end hands the batch to [`shard::run`], which puts it into the ring and rings. Over there
-//!    [`shard::mail`] opens it and hands each word to its story: a publish goes on as if it had come in on that core.
-//! 5. [`shard::deliver`] takes what queues can give; [`shard::dispatch`] has the [`channel`] number it and
-//!    [`protocol::deliver`] patch its frames, or sends it across to the core that holds the connection;
-//!    [`shard::pressure`] pauses who takes too little.
-//! 6. The tick's end, `write_log` in [`shard::confirm`], writes the batch to the log with one positioned write, and asks
-//!    for a sync if someone waits for one; a helper thread runs it, and its end comes back as an event.
+//!    [`shard::route`] asks [`routing`] for the queues when the channel's cache is stale, and [`shard::credit`] whether
+//!    the cores that own them may be sent more; else the run waits. In [`shard::enqueue`], what must survive goes to
+//!    [`storage`], which appends its record to the tick's batch, and its place there to the [`queue`]; of any other
+//!    message the queue says who takes it at once, or keeps it.
+//! 4. A queue of another core gets it from [`shard::forward`], by a word in the batch of [`shard::mailbox`]; at the tick's
+//!    end [`shard::core_loop`] puts the batch into the ring and rings. Over there [`shard::mail`] opens it and hands each
+//!    word to its story: a publish goes on in `take_forwarded`, and so to that core's `enqueue`.
+//! 5. [`shard::deliver`] takes what queues can give, and reads what lies in the log from the batch or the segment's map;
+//!    [`shard::dispatch`] has the [`channel`] number it and [`protocol::deliver`] patch its frames, or sends it across to
+//!    the core that holds the connection; [`shard::pressure`] pauses who takes too little. `collect` lists the outputs,
+//!    and [`shard::core_loop`] has [`net`] send each with one write.
+//! 6. Before that, `write_log` in [`shard::confirm`] writes the batch to the log with one positioned write, and asks for a
+//!    sync if someone waits for one, or one is due; a helper thread runs it, and its end comes back as an event. With
+//!    `durability = "write"` nobody waits for it.
 //! 7. [`channel::Confirms`] knows which owners a publish waits for (`sent_to`) and what they have told (`safe_at`): the
-//!    lowest watermark is confirmed, by [`shard::confirm`]. [`shard::settle`] takes the consumer's ack, which becomes a
-//!    record of the same log. What a queue is asked otherwise (consume, get, purge) is in [`shard::owner`].
+//!    lowest watermark is confirmed, by [`shard::confirm`]. [`shard::settle`] takes the consumer's ack: the queue's slot
+//!    notes it, and the tick's end appends all that were noted to the same log (`append_settles`). What a queue is asked
+//!    otherwise (consume, get, purge) is in [`shard::owner`].
 //!
-//! A message has four forms on its way: [`RecognisedPublish`](protocol::publish::RecognisedPublish) is where its frames lie
-//! in the input; a [`Place`](shard::mailbox::Place) in a run the same, checked, with the target named once for all; a
+//! A message has four forms on its way: [`RecognisedPublish`](protocol::publish::RecognisedPublish) is where its parts lie
+//! in a buffer; a [`Place`](shard::mailbox::Place) in a run the same, checked, with the target named once for all; a
 //! [`Content`](model::Content) its parts, borrowed from wherever they lie; and an [`Entry`](queue::Entry) what its queue
 //! knows of it, 24 bytes that say where the content is kept.
 //!

@@ -4,7 +4,7 @@
 use super::Shard;
 use super::connections::{Awaited, AwaitedRequest, Hold};
 use super::control::ControlAnswer;
-use super::mailbox::{Got, QueueAnswer};
+use super::mailbox::{Got, QueueAnswer, Settlement, ShardMessage};
 use super::obey::At;
 use crate::channel::{ChannelConsumer, Unacked};
 use crate::model::{ConnectionId, Content, Refusal, ReplyCode, ShardId, ShortString};
@@ -165,6 +165,26 @@ impl Shard {
                 connection.hold = other;
                 None
             }
+        }
+    }
+
+    /// A message that was got for a connection that has gone meanwhile goes back.
+    fn return_got(&mut self, answer: Result<QueueAnswer, Refusal>) {
+        if let Ok(QueueAnswer::Got(got)) = answer
+            && got.needs_ack
+            && let Some(definition) = self.topology.queue_by_id(got.queue)
+        {
+            let (owner, queue, queue_slot) = (definition.owner, got.queue, got.queue_slot);
+            let sequences = vec![got.sequence];
+            self.say(
+                owner,
+                ShardMessage::Settle {
+                    queue,
+                    queue_slot,
+                    settlement: Settlement::Requeue,
+                    sequences,
+                },
+            );
         }
     }
 

@@ -1,4 +1,5 @@
-//! Confirms and everything else that waits for the log: who is told when which sync has ended.
+//! Confirms and everything else that waits for the log: its write at the tick's end (`write_log`), and who is told when
+//! which sync has ended.
 //!
 //! ```text
 //!                promise              serve_waiters             tell_served            confirmed

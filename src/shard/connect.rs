@@ -207,36 +207,6 @@ impl Shard {
         }
     }
 
-    /// Lets connections go on that waited for credit. Those that still lack it will wait again.
-    pub(super) fn resume_publishers(&mut self) {
-        for slot in std::mem::take(&mut self.waiting_for_credit) {
-            self.resume_publisher(slot);
-        }
-    }
-
-    /// Lets a connection go on that waited with a publish. A message complete in its channel goes first.
-    pub(super) fn resume_publisher(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get_mut(slot) else {
-            return;
-        };
-        let Some(Hold::Publish { assembled }) = connection.hold else {
-            return;
-        };
-        self.resume(slot);
-        if let Some(channel) = assembled {
-            self.publish_assembled(slot, channel);
-        }
-    }
-
-    /// Lets a connection wait until the lanes it publishes to have credit again.
-    pub(super) fn wait_for_credit(&mut self, slot: u32, assembled: Option<ChannelNumber>) -> Next {
-        let connection = self.connections.get_mut(slot).expect("it publishes");
-        connection.hold = Some(Hold::Publish { assembled });
-        self.waiting_for_credit.push(slot);
-        self.counters.credit_pauses += 1;
-        Next::Wait
-    }
-
     /// The client's replies are encoded here, so the connection is listed for writing.
     pub(super) fn reply(
         &mut self,
@@ -250,14 +220,6 @@ impl Shard {
             connection.replied_bytes += connection.outbound.len() - before;
             self.connections.note_output(slot);
         }
-    }
-
-    /// Whether every owner of `destinations` may be sent publishes.
-    #[inline]
-    pub(super) fn has_credit_for(&self, destinations: &[crate::channel::Destination]) -> bool {
-        destinations
-            .iter()
-            .all(|destination| self.mailbox.has_credit(destination.owner))
     }
 
     /// Says `message` to the core `to`.

@@ -1,7 +1,7 @@
 //! The story of a declaration: exchanges, queues, bindings, and their ends.
 //!
-//! A declare of something that exists already as asked is judged on the connection's own core, from its copy of the
-//! topology; only a change travels to control.
+//! What an exchange's declare finds as it asks is answered from this core's copy of the topology; a queue that is there is
+//! asked of its owner, for its counts; every change, and what this copy would refuse, travels to control, which decides.
 
 use super::Shard;
 use super::connect::Next;

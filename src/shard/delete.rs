@@ -3,7 +3,7 @@
 
 use super::Shard;
 use super::control::{ControlAction, ControlAnswer, ControlRequest, ReplyTo};
-use super::mailbox::{QueueAnswer, Settlement, ShardMessage};
+use super::mailbox::{QueueAnswer, ShardMessage};
 use super::queues::NO_SLOT;
 use crate::model::{ConnectionId, ConsumerId, QueueId, Refusal, ReplyCode};
 use crate::protocol::method::{BasicCancel, Method};
@@ -141,26 +141,6 @@ impl Shard {
                     connection,
                     if_unused: false,
                     if_empty: false,
-                },
-            );
-        }
-    }
-
-    /// A message that was got for a connection that has gone meanwhile goes back.
-    pub(super) fn return_got(&mut self, answer: Result<QueueAnswer, Refusal>) {
-        if let Ok(QueueAnswer::Got(got)) = answer
-            && got.needs_ack
-            && let Some(definition) = self.topology.queue_by_id(got.queue)
-        {
-            let (owner, queue, queue_slot) = (definition.owner, got.queue, got.queue_slot);
-            let sequences = vec![got.sequence];
-            self.say(
-                owner,
-                ShardMessage::Settle {
-                    queue,
-                    queue_slot,
-                    settlement: Settlement::Requeue,
-                    sequences,
                 },
             );
         }

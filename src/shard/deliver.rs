@@ -1,5 +1,7 @@
-//! The story of a delivery: the queue names message and consumer, the channel gives the tag, the frames go into the
-//! connection's output, or across to the core that holds the connection ([`dispatch`](super::dispatch) writes both).
+//! The story of a delivery: the queue names message and consumer, its content is read from where it lies (memory, or the
+//! log), the channel gives the tag, the frames go into the connection's output, or across to the core that holds the
+//! connection ([`dispatch`](super::dispatch) writes both), where `take_deliveries` goes on. A message that comes while a
+//! consumer without acks waits is handed over as it came (`hand_over`).
 
 use super::Shard;
 use super::dispatch::{Bodied, Dispatch, whole};

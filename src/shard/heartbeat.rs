@@ -1,4 +1,5 @@
-//! The story of time: heartbeats, handshakes that take too long, buffers nobody uses, and the log's own deadlines.
+//! The story of time, ten times a second: heartbeats, handshakes that take too long, buffers nobody uses, a look at memory
+//! and disk ([`alarm`](super::alarm)), and the log's durable mark.
 
 use super::Shard;
 use crate::connection::SilentPeer;

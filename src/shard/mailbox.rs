@@ -16,10 +16,11 @@
 //! **Credit.** Publishes and deliveries are counted in bytes until the receiver says it has taken them
 //! ([`Batch::accepted_bytes`], which rides on whatever goes the other way). At the limit a core stops reading the
 //! sockets that want the other core, and stops delivering from queues whose next consumer is there; settles, cancels,
-//! answers and confirms need no credit, being bounded by what was granted before. A full ring keeps the batch here,
-//! growing: nothing is dropped.
+//! answers and confirms need no credit, being bounded by what was granted before. Batches that find
+//! their ring full wait in [`core_loop`](super::core_loop): nothing is dropped.
 //!
-//! What a core says to itself takes the same path without the ring, so a story has one form wherever its queue is.
+//! What a core asks of itself takes the same path without the ring, so a story has one form wherever its queue is; only
+//! what a message of its own queues needs (publish, deliver, settle, pause) is called at once.
 
 use crate::model::{
     ChannelNumber, ConnectionId, ConsumerId, PublishSequence, QueueId, QueueSequence, Refusal, ShardId,
@@ -49,7 +50,7 @@ pub struct Place {
     pub is_persistent: bool,
 }
 
-/// Who is told when a forwarded publish is safe.
+/// Who is told when a publish is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Publisher {
     /// The publishing connection.

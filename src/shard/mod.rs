@@ -8,16 +8,16 @@
 //! ```
 //!
 //! [`Shard::tick`] is a plain function: it drains events, decides, and leaves what must be done in [`Outputs`]; it
-//! awaits nothing, so the simulator runs the same code under its own clock. [`run`] is the loop around it.
+//! awaits nothing, so the simulator runs the same code under its own clock. [`core_loop`] is the loop around it.
 //!
-//! A tick, in order: every event's story; deliveries from queues that can; settles and records appended and written
-//! with one positioned write; confirms whose publishes are safe; then one write a connection, one batch a core, and
-//! a sync if someone waits for one.
+//! A tick, in order: every event's story, which appends a message's record when it is published; deliveries from queues
+//! that can; settles appended, and all records written with one positioned write; confirms whose publishes are safe; then
+//! one batch a core, one write a connection, and a sync if someone waits for one.
 //!
 //! **Budget.** At 16 bytes, one publisher to one consumer here, a message may cost 100 ns, half of it the kernel's:
 //! receive 20, recognise 15, queue and credit 15, patch the delivery's frames 15, send 25, the tick 10. Nothing is
 //! allocated or hashed for a message: a run of publishes shares its route, the delivery's frames are a template. Measured
-//! are 161 on two virtual cores, 53 of them here and the rest the kernel's and the loop's; `perf/reports` holds the stages
+//! are 167 on two virtual cores, 53 of them here and the rest the kernel's and the loop's; `perf/reports` holds the stages
 //! beside their budgets, `benches/messages.rs` measures this folder without the kernel.
 
 pub mod alarm;
@@ -28,6 +28,8 @@ pub mod connect;
 pub mod connections;
 pub mod consume;
 pub mod control;
+pub mod core_loop;
+pub mod credit;
 pub mod decide;
 pub mod declare;
 pub mod delete;
@@ -45,7 +47,6 @@ pub mod publish;
 pub mod queues;
 pub mod recover;
 pub mod route;
-pub mod run;
 pub mod settings;
 pub mod settle;
 pub mod start;

@@ -1,5 +1,5 @@
 //! The story of a method on a channel: what concerns the channel alone is done at once; declarations go to control,
-//! requests to a queue go to its owner, and the connection waits for the answer.
+//! requests to a queue go to its owner, and the connection waits for the answer; settles go to owners without one.
 
 use super::Shard;
 use super::connect::Next;
@@ -193,7 +193,7 @@ impl Shard {
         if !requeue {
             return Err(Refusal::new(ReplyCode::NotImplemented, "requeue=false"));
         }
-        self.recover(at.slot, at.channel);
+        self.requeue_unacked(at.slot, at.channel);
         match answer {
             true => self.answer_at(at, Method::BasicRecoverOk(BasicRecoverOk {})),
             false => Ok(Next::Pull),

@@ -30,7 +30,8 @@ use crate::model::{ChannelNumber, ConsumerId, QueueId, QueueSequence};
 use crate::queue::{Pause, Pauses};
 
 impl Shard {
-    /// After a delivery: pauses the connection's consumers when its output is full, the channel's when its prefetch is.
+    /// After a delivery: lists the connection for writing, and pauses its consumers when its output is full, the channel's
+    /// when its prefetch is.
     #[inline]
     pub(super) fn restrain(&mut self, consumer: ConsumerId) {
         let output_bytes_max = self.settings.output_bytes_max;

@@ -1,5 +1,6 @@
-//! The story of a publish: find its queues, then hand it to a waiting consumer, store it, or forward it; then promise
-//! a confirm.
+//! The story of a publish: its [`route`](super::route), then the gates of alarms and [`credit`](super::credit), then to the
+//! queues of this core ([`enqueue`](super::enqueue)) and of others ([`forward`](super::forward)), then the promise of a
+//! confirm. What finds no queue goes back to who asked for that.
 //!
 //! A run is up to 256 publishes of one channel to one target, all in the receive buffer: the route is found once, the
 //! queue is looked up once, and each message costs a comparison of its properties and one copy, to the consumer's

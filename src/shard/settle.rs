@@ -32,7 +32,7 @@ impl Shard {
     }
 
     /// basic.recover with requeue: every unacked message of the channel goes back.
-    pub(super) fn recover(&mut self, slot: u32, number: ChannelNumber) {
+    pub(super) fn requeue_unacked(&mut self, slot: u32, number: ChannelNumber) {
         let mut settled = Vec::new();
         if let Some(channel) = self.channel_at(slot, number) {
             channel.settle_all(&mut settled);
@@ -118,21 +118,6 @@ impl Shard {
             queue.is_settling = false;
             self.log.append_settles(queue.id, queue.vshard, &queue.settled);
             queue.settled.clear();
-        }
-    }
-
-    /// Appends which logged messages were given out. After an orderly stop the log alone tells that, and it does not know
-    /// of those that are unacked still, nor of those that this run's recovery has marked.
-    pub(super) fn append_given_out(&mut self) {
-        let Shard { queues, log, .. } = self;
-        for queue in queues.iter() {
-            let logged = queue.queue.given_out().filter(|(_, entry)| entry.persistent);
-            let given_out: Vec<_> = logged
-                .map(|(sequence, entry)| (sequence, entry.delivery_count))
-                .collect();
-            if !given_out.is_empty() {
-                log.append_requeue(queue.id, queue.vshard, &given_out);
-            }
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Starting and stopping the broker: directory, logs, rings, cores.
 //!
 //! ```text
-//!   ports free? ─▶ helper threads ─▶ every core: lock, open and scan its log ─▶ topology from core 0's
-//!               ─▶ queues to their cores ─▶ listen
+//!   ports free? ─▶ helper threads ─▶ a thread a log: lock, open and scan it ─▶ topology from core 0's
+//!               ─▶ queues dealt to their cores ─▶ rings ─▶ every core listens
 //! ```
 
+use super::core_loop::{CoreLoop, HelperReply};
 use super::mailbox::Batch;
 use super::recover::{Dealt, note_clean_stop, recover};
-use super::run::{CoreLoop, HelperReply};
 use super::{Beginning, Shard, settings::Settings};
 use crate::auth::Users;
 use crate::config::Config;

@@ -1,4 +1,5 @@
-//! Upkeep of the log: durable marks of an idle core, topology snapshots, and compaction in bounded slices.
+//! Upkeep of the log: durable marks of an idle core, topology snapshots, compaction in bounded slices, and at an orderly
+//! stop which messages were given out.
 
 use super::Shard;
 use super::queues::{NO_SLOT, Queues};
@@ -27,6 +28,21 @@ impl Shard {
         // Acks may empty the segment between two steps, and then there is nothing left to compact.
         self.is_compacting = self.log.wants_compaction() && self.compact()? == CompactionProgress::More;
         Ok(())
+    }
+
+    /// Appends which logged messages were given out. After an orderly stop the log alone tells that, and it does not know
+    /// of those that are unacked still, nor of those that this run's recovery has marked.
+    pub(super) fn append_given_out(&mut self) {
+        let Shard { queues, log, .. } = self;
+        for queue in queues.iter() {
+            let logged = queue.queue.given_out().filter(|(_, entry)| entry.persistent);
+            let given_out: Vec<_> = logged
+                .map(|(sequence, entry)| (sequence, entry.delivery_count))
+                .collect();
+            if !given_out.is_empty() {
+                log.append_requeue(queue.id, queue.vshard, &given_out);
+            }
+        }
     }
 
     fn compact(&mut self) -> Result<CompactionProgress, StorageError> {

@@ -1,6 +1,6 @@
 //! `Core`: one shard with what the loop around it does in production, in virtual time.
 //!
-//! What `shard::run` awaits is arranged here with the scheduler: reads, writes, batches, syncs, segments, the timer.
+//! What `shard::core_loop` awaits is arranged here with the scheduler: reads, writes, batches, syncs, segments, the timer.
 
 use super::network::{Arrival, LinkId, Written};
 use super::scheduler::{CoreHappening, Scheduler};

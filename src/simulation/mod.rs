@@ -10,7 +10,7 @@
 //!                         and Bounds, what a core may hold meanwhile
 //! ```
 //!
-//! It replaces `shard::run`, `net` and the helper threads, which await, and nothing else: a tick takes what the
+//! It replaces `shard::core_loop`, `net` and the helper threads, which await, and nothing else: a tick takes what the
 //! scheduler lets it see, batches arrive late but in order, syncs take their time, reads and writes are cut anywhere.
 //! A broken promise ends the run; its seed repeats it, to the last byte of the trace.
 //!

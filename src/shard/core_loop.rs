@@ -1,11 +1,11 @@
-//! The loop of a core: the only place that awaits. It turns what tasks posted into events, ticks the shard, and does
-//! what the tick left to be done.
+//! The loop of a core: the place in this folder that awaits. It turns what tasks posted, and what rings and helpers hold,
+//! into events, ticks the shard, and does what the tick left to be done.
 //!
 //! ```text
-//!   reader tasks ─┐                                   ┌─▶ one write a connection
-//!   timer ────────┼─▶ inbox ─▶ events ─▶ tick ────────┼─▶ one batch a core, doorbell
-//!   rings ────────┤                                   ├─▶ sync, segment: helper threads
-//!   helpers ──────┘                                   └─▶ readers go on
+//!   reader tasks ─┬─▶ inbox ─┐                        ┌─▶ one batch a core, doorbell
+//!   timer ────────┘          ├─▶ events ─▶ tick ──────┼─▶ one write a connection
+//!   rings ───────────────────┤                        ├─▶ readers go on
+//!   helpers ─────────────────┘                        └─▶ sync, segment: helper threads
 //! ```
 //!
 //! glommio polls I/O only when every task waits, so a saturated core makes a trip through the ring every fourth tick;
