@@ -4,6 +4,7 @@
 //! the connection recognises it by [`Assembly::method_frame`]. What is left is the first publish of a target,
 //! a message cut by the end of a read, and a body of several frames.
 
+use super::examination::must_be_examined;
 use crate::model::{Refusal, ReplyCode, ShortString};
 use crate::protocol::content::ContentHeader;
 use crate::protocol::method::BasicPublish;
@@ -29,6 +30,15 @@ pub struct PublishTarget {
     pub mandatory: bool,
     /// Whether a message without a ready consumer comes back; not offered.
     pub immediate: bool,
+}
+
+/// What is known of a message by its properties.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Whether it is to survive a restart.
+    pub is_persistent: bool,
+    /// Whether it asks for more, which [`examine`](super::examine) judges.
+    pub must_be_examined: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,7 +104,7 @@ pub struct Assembly {
     content: Vec<u8>,
     properties_length: usize,
     known_properties: Vec<u8>,
-    known_persistent: bool,
+    known: Known,
     held: u64,
 }
 
@@ -235,27 +245,30 @@ impl Assembly {
         }
     }
 
-    /// Checks a message's properties and says whether it is persistent; the same bytes as last time cost a comparison.
+    /// Checks a message's properties and says what matters of them; the same bytes as last time cost a comparison.
     ///
     /// # Errors
     /// 502 when they are malformed.
     #[inline]
-    pub fn check_properties(&mut self, properties: &[u8]) -> Result<bool, AssemblyError> {
+    pub fn check_properties(&mut self, properties: &[u8]) -> Result<Known, AssemblyError> {
         if properties == self.known_properties.as_slice() && !properties.is_empty() {
-            return Ok(self.known_persistent);
+            return Ok(self.known);
         }
         self.learn_properties(properties)
     }
 
-    fn learn_properties(&mut self, properties: &[u8]) -> Result<bool, AssemblyError> {
+    fn learn_properties(&mut self, properties: &[u8]) -> Result<Known, AssemblyError> {
         let checked = Properties::new_checked(properties).map_err(|_| AssemblyError::Properties)?;
-        let is_persistent = checked.is_persistent();
+        let known = Known {
+            is_persistent: checked.is_persistent(),
+            must_be_examined: must_be_examined(checked),
+        };
         if properties.len() <= KNOWN_PROPERTIES_BYTES_MAX {
-            self.known_persistent = is_persistent;
+            self.known = known;
             self.known_properties.clear();
             self.known_properties.extend_from_slice(properties);
         }
-        Ok(is_persistent)
+        Ok(known)
     }
 
     /// Gives up the publish in progress: the channel closes.

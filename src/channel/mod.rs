@@ -18,12 +18,14 @@ mod assembly;
 mod calls;
 mod confirms;
 mod consumers;
+mod examination;
 mod route_cache;
 
-pub use assembly::{Assembly, AssemblyError, PublishTarget};
+pub use assembly::{Assembly, AssemblyError, Known, PublishTarget};
 pub use calls::Calls;
 pub use confirms::{ConfirmFrames, Confirms};
 pub use consumers::{ChannelConsumer, Consumers};
+pub use examination::{Examined, examine, must_be_examined};
 pub use route_cache::{Destination, RouteCache};
 
 use crate::model::{

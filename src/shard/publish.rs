@@ -9,6 +9,7 @@
 use super::Shard;
 use super::connect::Next;
 use super::mailbox::Place;
+use super::route::Single;
 use crate::channel::{ChannelState, Destination, PublishTarget};
 use crate::connection::ConnectionState;
 use crate::model::{ChannelNumber, ConnectionId, Content, PublishSequence, Refusal, ReplyCode};
@@ -57,6 +58,16 @@ impl<'a> Run<'a> {
     }
 }
 
+/// What is known of a run besides where its messages lie.
+struct Placed {
+    connection: ConnectionId,
+    target: PublishTarget,
+    /// Whether one of its messages asks for more than its target.
+    must_be_examined: bool,
+    /// What ended it early.
+    malformed: Option<Refusal>,
+}
+
 impl Shard {
     /// Publishes a run whose bytes lie in `bytes`.
     pub(super) fn publish_run(
@@ -66,9 +77,27 @@ impl Shard {
         bytes: &[u8],
         publishes: &[RecognisedPublish],
     ) -> Next {
-        if publishes.len() > 1 && self.headers_decide(slot, number) {
-            return self.publish_by_headers(slot, number, bytes, publishes);
-        }
+        let mut places = std::mem::take(&mut self.scratch.places);
+        let placed = self.place_run(slot, number, bytes, publishes, &mut places);
+        let next = if placed.must_be_examined || (publishes.len() > 1 && self.headers_decide(slot, number)) {
+            self.publish_singly(slot, number, bytes, publishes)
+        } else {
+            self.publish_together(slot, number, (bytes, publishes), &placed, &places)
+        };
+        self.scratch.places = places;
+        next
+    }
+
+    /// Publishes a run of which all messages go to the same queues.
+    #[inline]
+    fn publish_together(
+        &mut self,
+        slot: u32,
+        number: ChannelNumber,
+        (bytes, publishes): (&[u8], &[RecognisedPublish]),
+        placed: &Placed,
+        places: &[Place],
+    ) -> Next {
         let destinations = match self.route(slot, number, bytes, &publishes[0]) {
             Ok(destinations) => destinations,
             Err(refusal) => return self.refuse_at(slot, number, &refusal),
@@ -79,42 +108,67 @@ impl Shard {
         if !self.has_credit_for(&destinations) {
             return self.wait_for_credit(slot, None);
         }
-        self.publish_to(slot, number, bytes, publishes, &destinations)
+        self.publish_placed(slot, number, (bytes, places), placed, &destinations)
     }
 
     /// Publishes a run of which each message has its own route. All routes are found before any is used, because a run
     /// that must wait is pulled again as a whole.
-    fn publish_by_headers(
+    fn publish_singly(
         &mut self,
         slot: u32,
         number: ChannelNumber,
         bytes: &[u8],
         publishes: &[RecognisedPublish],
     ) -> Next {
-        let mut routes = Vec::with_capacity(publishes.len());
+        let (mut singles, mut refused) = (Vec::with_capacity(publishes.len()), None);
         for publish in publishes {
-            match self.route(slot, number, bytes, publish) {
-                Ok(destinations) => routes.push(destinations),
-                Err(refusal) => return self.refuse_at(slot, number, &refusal),
+            match self.route_single(slot, number, bytes, publish) {
+                Ok(single) => singles.push(single),
+                Err(refusal) => {
+                    refused = Some(refusal);
+                    break;
+                }
             }
         }
         if self.alarms.is_raised() {
             return self.wait_for_resources(slot, None);
         }
-        if !routes
+        if !singles
             .iter()
-            .all(|destinations| self.has_credit_for(destinations))
+            .all(|single| self.has_credit_for(&single.destinations))
         {
             return self.wait_for_credit(slot, None);
         }
-        for (publish, destinations) in publishes.iter().zip(&routes) {
-            let publish = std::slice::from_ref(publish);
-            let next = self.publish_to(slot, number, bytes, publish, destinations);
+        for (publish, single) in publishes.iter().zip(&singles) {
+            let next = self.publish_single(slot, number, bytes, publish, single);
             if next != Next::Pull || !self.is_publishing(slot, number) {
                 return next;
             }
         }
-        Next::Pull
+        match refused {
+            Some(refusal) => self.refuse_at(slot, number, &refusal),
+            None => Next::Pull,
+        }
+    }
+
+    /// Publishes one message that was routed.
+    fn publish_single(
+        &mut self,
+        slot: u32,
+        number: ChannelNumber,
+        bytes: &[u8],
+        publish: &RecognisedPublish,
+        single: &Single,
+    ) -> Next {
+        let (bytes, publish) = match &single.stripped {
+            Some((bytes, publish)) => (bytes.as_slice(), publish),
+            None => (bytes, publish),
+        };
+        let mut places = std::mem::take(&mut self.scratch.places);
+        let placed = self.place_run(slot, number, bytes, std::slice::from_ref(publish), &mut places);
+        let next = self.publish_placed(slot, number, (bytes, &places), &placed, &single.destinations);
+        self.scratch.places = places;
+        next
     }
 
     /// Whether the channel is still open: a refused publish closes it, or its connection.
@@ -137,12 +191,12 @@ impl Shard {
             return Next::Pull;
         };
         let (bytes, publish) = channel.assembly.take_complete();
-        let destinations = match self.route(slot, number, &bytes, &publish) {
-            Ok(destinations) => destinations,
+        let single = match self.route_single(slot, number, &bytes, &publish) {
+            Ok(single) => single,
             Err(refusal) => return self.refuse_at(slot, number, &refusal),
         };
         let is_short = self.alarms.is_raised();
-        if is_short || !self.has_credit_for(&destinations) {
+        if is_short || !self.has_credit_for(&single.destinations) {
             let channel = self.channel_at(slot, number).expect("it publishes");
             channel.assembly.put_back(bytes);
             self.unfinished_bytes += channel.assembly.growth();
@@ -153,34 +207,27 @@ impl Shard {
         }
         let channel = self.channel_at(slot, number).expect("it publishes");
         self.unfinished_bytes -= channel.assembly.take_held();
-        let next = self.publish_to(
-            slot,
-            number,
-            &bytes,
-            std::slice::from_ref(&publish),
-            &destinations,
-        );
+        let next = self.publish_single(slot, number, &bytes, &publish, &single);
         if let Some(channel) = self.channel_at(slot, number) {
             channel.assembly.recycle(bytes);
         }
         next
     }
 
-    fn publish_to(
+    fn publish_placed(
         &mut self,
         slot: u32,
         number: ChannelNumber,
-        bytes: &[u8],
-        publishes: &[RecognisedPublish],
+        (bytes, places): (&[u8], &[Place]),
+        placed: &Placed,
         destinations: &Rc<[Destination]>,
     ) -> Next {
-        let mut places = std::mem::take(&mut self.scratch.places);
-        let (connection, target, well_formed) = self.place_run(slot, number, bytes, publishes, &mut places);
+        let target = &placed.target;
         let run = Run {
             exchange: target.exchange.as_bytes(),
             routing_key: target.routing_key.as_bytes(),
             bytes,
-            places: &places,
+            places,
             shared: None,
         };
         self.counters.messages_published += run.places.len() as u64;
@@ -192,15 +239,14 @@ impl Shard {
             )
         } else {
             if destinations.is_empty() {
-                self.drop_unroutable(slot, number, &target, &run);
+                self.drop_unroutable(slot, number, target, &run);
             }
-            self.distribute(connection, number, &run, destinations);
+            self.distribute(placed.connection, number, &run, destinations);
             Next::Pull
         };
-        self.scratch.places = places;
-        match well_formed {
-            Ok(()) => next,
-            Err(refusal) => self.refuse_connection(slot, &refusal, BASIC_PUBLISH),
+        match &placed.malformed {
+            None => next,
+            Some(refusal) => self.refuse_connection(slot, refusal, BASIC_PUBLISH),
         }
     }
 
@@ -255,27 +301,38 @@ impl Shard {
         bytes: &[u8],
         publishes: &[RecognisedPublish],
         places: &mut Vec<Place>,
-    ) -> (ConnectionId, PublishTarget, Result<(), Refusal>) {
+    ) -> Placed {
         places.clear();
         let connection = self.connections.get_mut(slot).expect("it publishes");
         let id = connection.id;
         let channel = connection.connection.channel_mut(number).expect("it publishes");
-        let target = channel.assembly.target().clone();
+        let mut placed = Placed {
+            connection: id,
+            target: channel.assembly.target().clone(),
+            must_be_examined: false,
+            malformed: None,
+        };
         for publish in publishes {
             let (properties, body) = (&publish.properties, &publish.body);
             match channel
                 .assembly
                 .check_properties(&bytes[properties.start as usize..properties.end as usize])
             {
-                Ok(is_persistent) => places.push(Place {
-                    properties: (properties.start, properties.end),
-                    body: (body.start, body.end),
-                    is_persistent,
-                }),
-                Err(error) => return (id, target, Err(error.refusal())),
+                Ok(known) => {
+                    placed.must_be_examined |= known.must_be_examined;
+                    places.push(Place {
+                        properties: (properties.start, properties.end),
+                        body: (body.start, body.end),
+                        is_persistent: known.is_persistent,
+                    });
+                }
+                Err(error) => {
+                    placed.malformed = Some(error.refusal());
+                    break;
+                }
             }
         }
-        (id, target, Ok(()))
+        placed
     }
 
     /// Returns mandatory messages that found no queue; others are dropped and counted.

@@ -2,11 +2,20 @@
 
 use super::Shard;
 use super::queues::NO_SLOT;
-use crate::channel::Destination;
+use crate::channel::{Destination, examine};
 use crate::model::{ChannelNumber, QueueId, Refusal};
 use crate::protocol::properties::Properties;
 use crate::protocol::publish::RecognisedPublish;
+use std::ops::Range;
 use std::rc::Rc;
+
+/// Where one message goes that is not routed with others.
+pub(super) struct Single {
+    /// The queues.
+    pub destinations: Rc<[Destination]>,
+    /// The message without what its receivers must not see, if it had that.
+    pub stripped: Option<(Vec<u8>, RecognisedPublish)>,
+}
 
 impl Shard {
     /// Whether each publish to the channel's target has a route of its own.
@@ -36,12 +45,43 @@ impl Shard {
         let channel = self.channel_at(slot, number).expect("it publishes");
         match channel.route.at(epoch) {
             Some(destinations) => Ok(destinations),
-            None => self.find_route(
-                slot,
-                number,
-                &bytes[first.properties.start as usize..first.properties.end as usize],
-            ),
+            None => self.find_route(slot, number, part(bytes, &first.properties), &[]),
         }
+    }
+
+    /// The queues of one message, which may name further routing keys. What it asks for is judged once its exchange was
+    /// found, as in RabbitMQ.
+    pub(super) fn route_single(
+        &mut self,
+        slot: u32,
+        number: ChannelNumber,
+        bytes: &[u8],
+        publish: &RecognisedPublish,
+    ) -> Result<Single, Refusal> {
+        let properties = part(bytes, &publish.properties);
+        let channel = self.channel_at(slot, number).expect("it publishes");
+        let known = channel.assembly.check_properties(properties).unwrap_or_default();
+        let destinations = self.route(slot, number, bytes, publish)?;
+        if !known.must_be_examined {
+            return Ok(Single {
+                destinations,
+                stripped: None,
+            });
+        }
+        let connection = self.connections.get_mut(slot).expect("it publishes");
+        let user = connection.connection.user().clone();
+        let examined = examine(Properties::trusted(properties), user.as_bytes())?;
+        let destinations = match examined.further_keys[..] {
+            [] => destinations,
+            _ => self.find_route(slot, number, properties, &examined.further_keys)?,
+        };
+        let stripped = examined
+            .without_bcc
+            .map(|properties| with_properties(properties, part(bytes, &publish.body)));
+        Ok(Single {
+            destinations,
+            stripped,
+        })
     }
 
     fn find_route(
@@ -49,6 +89,7 @@ impl Shard {
         slot: u32,
         number: ChannelNumber,
         properties: &[u8],
+        further_keys: &[&[u8]],
     ) -> Result<Rc<[Destination]>, Refusal> {
         let connection = self.connections.get_mut(slot).expect("it publishes");
         let vhost = connection.connection.vhost().clone();
@@ -59,11 +100,12 @@ impl Shard {
             .ok()
             .and_then(|properties| properties.headers());
         let mut routed = std::mem::take(&mut self.scratch.routed);
-        let found = self.router.route(
+        let keys = [&[key], further_keys].concat();
+        let found = self.router.route_keys(
             &self.topology,
             vhost.as_bytes(),
             exchange,
-            key,
+            &keys,
             headers,
             &mut routed,
         );
@@ -74,7 +116,8 @@ impl Shard {
             .collect();
         self.scratch.routed = routed;
         found.map_err(|error| error.refusal(vhost.as_bytes(), exchange))?;
-        if !self.router.route_depends_on_headers(vhost.as_bytes(), exchange) {
+        let is_of_target = further_keys.is_empty();
+        if is_of_target && !self.router.route_depends_on_headers(vhost.as_bytes(), exchange) {
             let epoch = self.topology.epoch();
             let channel = self.channel_at(slot, number).expect("it publishes");
             channel.route.remember(epoch, destinations.clone());
@@ -91,4 +134,22 @@ impl Shard {
         };
         Some(Destination { owner, queue, slot })
     }
+}
+
+fn part<'a>(bytes: &'a [u8], range: &Range<u32>) -> &'a [u8] {
+    &bytes[range.start as usize..range.end as usize]
+}
+
+/// A message of these properties and this body, in one stretch.
+fn with_properties(properties: Vec<u8>, body: &[u8]) -> (Vec<u8>, RecognisedPublish) {
+    let mut bytes = properties;
+    let body_begin = bytes.len() as u32;
+    bytes.extend_from_slice(body);
+    let length = bytes.len() as u32;
+    let publish = RecognisedPublish {
+        properties: 0..body_begin,
+        body: body_begin..length,
+        length,
+    };
+    (bytes, publish)
 }

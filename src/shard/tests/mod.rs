@@ -2,6 +2,7 @@
 
 mod alarms;
 mod faults;
+mod publishing;
 
 use super::connections::Peer;
 use super::mailbox::Batch;
@@ -15,6 +16,7 @@ use crate::model::{ConnectionId, FieldTable, Moment, ShardId};
 use crate::protocol::content::encode_content;
 use crate::protocol::frame::{FrameKind, decode_frame};
 use crate::protocol::method::*;
+use crate::protocol::properties::PropertiesBuilder;
 use crate::runtime::BufferPool;
 use crate::runtime::disk::{Disk, MemoryDisk};
 use crate::storage::{Log, LogOptions, SyncRequest};
@@ -301,6 +303,13 @@ impl Cores {
             }
         }
         seen
+    }
+
+    /// The bytes that `reader` is sent when `client` sends these.
+    fn raw_of(&mut self, client: ConnectionId, reader: ConnectionId, bytes: &[u8]) -> Vec<u8> {
+        self.read(reader);
+        self.send(client, bytes);
+        self.written.remove(&reader).unwrap_or_default()
     }
 
     /// Whether the broker does not read from a client.
