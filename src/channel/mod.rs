@@ -204,8 +204,9 @@ impl Channel {
 
     /// Begins to call its consumers, as it has room again. Whose returns are under way is called when they are answered.
     pub fn begin_calls(&mut self) {
-        let settled = self.consumers.iter().filter(|consumer| consumer.returning == 0);
-        self.calls.begin(settled.map(|consumer| consumer.number));
+        let waits = |consumer: &&ChannelConsumer| !consumer.no_ack && consumer.returning == 0;
+        let waiting = self.consumers.iter().filter(waits);
+        self.calls.begin(waiting.map(|consumer| consumer.number));
     }
 
     /// Takes the deliveries that a settle with `tag` and `multiple` names, in the order of their tags.

@@ -217,7 +217,7 @@ impl Shard {
             consumer_tag: consumer.tag.as_bytes(),
         });
         self.reply_unless(nowait, at, &ok);
-        let (number, now) = (consumer.number, self.pauses_at(at));
+        let (number, now) = (consumer.number, self.pauses_at(at, consumer.no_ack));
         self.channel_of(at).consumers.add(consumer);
         for reason in [Pause::Output, Pause::ChannelPrefetch] {
             if now.has(reason) != pauses.has(reason) {

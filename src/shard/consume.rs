@@ -21,7 +21,7 @@ impl Shard {
         };
         let priority = consumer_priority(consume.arguments)?;
         let connection = self.id_at(at.slot);
-        let (pauses, is_own) = (self.pauses_at(at), owner == self.id);
+        let (pauses, is_own) = (self.pauses_at(at, consume.no_ack), owner == self.id);
         let channel = self.channel_of(at);
         // Nothing is under way from a queue of this core, which hears at once that the channel is full.
         let grant = if is_own { u32::MAX } else { channel.room() };

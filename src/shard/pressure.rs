@@ -103,7 +103,10 @@ impl Shard {
         let Some(channel) = self.channel_at(slot, number) else {
             return;
         };
-        let consumers: Vec<u32> = channel.consumers.iter().map(|consumer| consumer.number).collect();
+        // Who does not acknowledge uses up no prefetch, and is not held back by it.
+        let is_concerned = |consumer: &&ChannelConsumer| reason != Pause::ChannelPrefetch || !consumer.no_ack;
+        let concerned = channel.consumers.iter().filter(is_concerned);
+        let consumers: Vec<u32> = concerned.map(|consumer| consumer.number).collect();
         for consumer in consumers {
             self.pause_consumer((slot, number, consumer), reason, paused);
         }
@@ -145,12 +148,12 @@ impl Shard {
     }
 
     /// Reasons not to serve a consumer that is made now.
-    pub(super) fn pauses_at(&mut self, at: At) -> Pauses {
+    pub(super) fn pauses_at(&mut self, at: At, no_ack: bool) -> Pauses {
         let is_congested = self
             .connections
             .get_mut(at.slot)
             .is_some_and(|connection| connection.is_congested);
-        let is_paused = self.channel_of(at).is_paused;
+        let is_paused = !no_ack && self.channel_of(at).is_paused;
         Pauses::default()
             .and(Pause::Output, is_congested)
             .and(Pause::ChannelPrefetch, is_paused)

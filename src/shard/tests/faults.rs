@@ -228,6 +228,38 @@ fn consumers_that_share_a_prefetch_get_their_share_though_one_queue_is_nearer_or
 }
 
 #[test]
+fn a_full_channel_holds_back_no_consumer_that_does_not_acknowledge() {
+    for lane in [0, 1] {
+        let mut cores = Cores::new(2);
+        let client = cores.connect(0);
+        for queue in ["acked", "before", "after"] {
+            cores.declare(client, queue, lane, false, false);
+        }
+        cores.call(client, qos(1, true));
+        cores.consume(client, "acked", "acked", false);
+        cores.consume(client, "before", "before", true);
+        cores.send(client, &publish("acked", b"fills", false, false));
+        cores.consume(client, "after", "after", true);
+        cores.read(client);
+        for queue in ["before", "after", "acked"] {
+            cores.send(client, &publish(queue, queue.as_bytes(), false, false));
+        }
+        let seen = cores.read(client);
+        assert_eq!(
+            seen,
+            ["basic.deliver 2 before", "basic.deliver 3 after"],
+            "queues on core {lane}"
+        );
+        cores.call(client, ack(1));
+        assert_eq!(
+            cores.read(client),
+            ["basic.deliver 4 acked"],
+            "queues on core {lane}"
+        );
+    }
+}
+
+#[test]
 fn what_a_full_channel_sends_back_is_bounded_by_its_prefetch() {
     let mut cores = Cores::new(2);
     let (publisher, consumer) = (cores.connect(1), cores.connect(0));
