@@ -72,16 +72,7 @@ impl Shard {
         for change in changes {
             match change {
                 Change::QueueDeclared(queue) if queue.owner == self.id => {
-                    let durable = queue.durable && queue.exclusive.is_none();
-                    let (vhost, name) = (queue.vhost.clone(), queue.name.clone());
-                    self.queues.add(QueueSlot::new(
-                        queue.id,
-                        vhost,
-                        name,
-                        queue.vshard,
-                        durable,
-                        queue.auto_delete,
-                    ));
+                    self.queues.add(QueueSlot::new(queue));
                     self.counters.queues_created += 1;
                 }
                 Change::QueueDeclared(queue) => self.queues.heard_of(queue.id),

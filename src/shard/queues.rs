@@ -4,6 +4,7 @@ use crate::model::{ConnectionId, Content, QueueId, QueueSequence, ShortString, V
 use crate::queue::{Arena, Entry, Locator, Queue};
 use crate::shard::mailbox::SHARED_CONTENT_BYTES;
 use crate::storage::{EntryHeader, Log, SettleKind, SettledRange};
+use crate::topology::{QueueDefinition, QueueSettings};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -24,6 +25,8 @@ pub struct QueueSlot {
     pub durable: bool,
     /// Whether it goes with its last consumer.
     pub auto_delete: bool,
+    /// What is in force for it.
+    pub settings: QueueSettings,
     /// Order and consumers.
     pub queue: Queue,
     /// Bytes of small messages that are not in the log.
@@ -127,22 +130,16 @@ impl Queues {
 }
 
 impl QueueSlot {
-    /// An empty queue.
-    pub fn new(
-        id: QueueId,
-        vhost: ShortString,
-        name: ShortString,
-        vshard: VshardId,
-        durable: bool,
-        auto_delete: bool,
-    ) -> Self {
+    /// An empty queue, as it was declared.
+    pub fn new(definition: &QueueDefinition) -> Self {
         Self {
-            id,
-            vhost,
-            name,
-            vshard,
-            durable,
-            auto_delete,
+            id: definition.id,
+            vhost: definition.vhost.clone(),
+            name: definition.name.clone(),
+            vshard: definition.vshard,
+            durable: definition.durable && definition.exclusive.is_none(),
+            auto_delete: definition.auto_delete,
+            settings: QueueSettings::of(definition),
             queue: Queue::new(),
             arena: Arena::new(),
             settled: Vec::new(),

@@ -358,16 +358,7 @@ fn restore_queues(
 
 /// A queue with its messages. After a crash nobody knows which were delivered, so all are marked.
 fn restored(definition: &QueueDefinition, recovered: RecoveredQueue, was_clean: bool) -> QueueSlot {
-    let QueueDefinition {
-        id,
-        vhost,
-        name,
-        vshard,
-        durable,
-        auto_delete,
-        ..
-    } = definition;
-    let mut slot = QueueSlot::new(*id, vhost.clone(), name.clone(), *vshard, *durable, *auto_delete);
+    let mut slot = QueueSlot::new(definition);
     for (sequence, message) in recovered.live {
         let locator = Locator::Log {
             position: message.position,

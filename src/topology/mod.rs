@@ -28,6 +28,7 @@ pub mod erlang_term;
 mod exchange;
 mod queue;
 mod queue_arguments;
+mod queue_settings;
 pub mod refusal;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -45,6 +46,7 @@ pub use change::{Change, ChangeError};
 pub use exchange::{Exchange, ExchangeDeclare, ExchangeFlags, ExchangeKind, PREDECLARED_EXCHANGES};
 pub use queue::{DeclareVerdict, QueueDeclare, QueueDefinition};
 pub use queue_arguments::lane_argument;
+pub use queue_settings::{DeadLetterTarget, Overflow, QueueSettings, QueueType};
 
 use vhost::Vhost;
 

@@ -1,0 +1,157 @@
+//! `QueueSettings`: what a queue does besides keeping messages in order, read from what it was declared with.
+//!
+//! The arguments have been checked (`queue_arguments`), so reading them cannot fail; one of a wrong type would count as
+//! absent. Times are milliseconds, lengths are messages, bytes are those of bodies.
+
+use super::queue::QueueDefinition;
+use crate::model::{FieldTableRef, FieldValue, ShortString};
+
+/// What a queue does when it is full (`x-overflow`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// The first message goes, so that the new one has room.
+    #[default]
+    DropHead,
+    /// The new message is refused, and its publisher told (basic.nack).
+    RejectPublish,
+    /// The same, and the new message is dead-lettered.
+    RejectPublishDlx,
+}
+
+/// What the argument `x-queue-type` says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueueType {
+    /// `classic`, also when the argument is absent.
+    #[default]
+    Classic,
+    /// `quorum`: durable, counts deliveries.
+    Quorum,
+}
+
+/// Where messages go that a queue gives up (`x-dead-letter-exchange`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterTarget {
+    /// The exchange; it need not exist.
+    pub exchange: ShortString,
+    /// The routing key; the message's own when absent (`x-dead-letter-routing-key`).
+    pub routing_key: Option<ShortString>,
+}
+
+/// What is in force for a queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// How long a message may stay (`x-message-ttl`).
+    pub message_ttl: Option<u64>,
+    /// How long the queue may be unused (`x-expires`), above 0.
+    pub expires: Option<u64>,
+    /// Most ready messages (`x-max-length`).
+    pub max_length: Option<u64>,
+    /// Most bytes of ready messages' bodies (`x-max-length-bytes`).
+    pub max_length_bytes: Option<u64>,
+    /// What happens at either limit.
+    pub overflow: Overflow,
+    /// Where messages go that are rejected, expired or too many.
+    pub dead_letter: Option<DeadLetterTarget>,
+    /// Highest priority of a message (`x-max-priority`); 0 keeps publishing order.
+    pub max_priority: u8,
+    /// Whether one consumer is served at a time (`x-single-active-consumer`).
+    pub single_active_consumer: bool,
+    /// What the queue promises.
+    pub kind: QueueType,
+    /// How often a message may come back before it is given up (`x-delivery-limit`).
+    pub delivery_limit: Option<u64>,
+    /// How long a delivery may stay unacknowledged (`x-consumer-timeout`).
+    pub consumer_timeout: Option<u64>,
+}
+
+impl QueueSettings {
+    /// The settings that a queue was declared with.
+    pub fn of(queue: &QueueDefinition) -> Self {
+        Self::from_arguments(queue.arguments.as_ref())
+    }
+
+    /// The settings that checked arguments of queue.declare ask for.
+    pub fn from_arguments(arguments: FieldTableRef<'_>) -> Self {
+        let integer = |key: &str| {
+            let value = arguments.get(key.as_bytes())?.as_integer()?;
+            u64::try_from(value).ok()
+        };
+        let text = |key: &str| arguments.get(key.as_bytes())?.as_string();
+        let name = |key: &str| text(key).and_then(ShortString::new);
+        let single_active = arguments.get(b"x-single-active-consumer");
+        Self {
+            message_ttl: integer("x-message-ttl"),
+            expires: integer("x-expires"),
+            max_length: integer("x-max-length"),
+            max_length_bytes: integer("x-max-length-bytes"),
+            overflow: overflow(text("x-overflow")),
+            dead_letter: name("x-dead-letter-exchange").map(|exchange| DeadLetterTarget {
+                exchange,
+                routing_key: name("x-dead-letter-routing-key"),
+            }),
+            max_priority: integer("x-max-priority").map_or(0, |most| most.min(255) as u8),
+            single_active_consumer: single_active == Some(FieldValue::Boolean(true)),
+            kind: match text("x-queue-type") {
+                Some(b"quorum") => QueueType::Quorum,
+                _ => QueueType::Classic,
+            },
+            delivery_limit: integer("x-delivery-limit"),
+            consumer_timeout: integer("x-consumer-timeout"),
+        }
+    }
+}
+
+fn overflow(text: Option<&[u8]>) -> Overflow {
+    match text {
+        Some(b"reject-publish") => Overflow::RejectPublish,
+        Some(b"reject-publish-dlx") => Overflow::RejectPublishDlx,
+        _ => Overflow::DropHead,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::FieldTable;
+
+    #[test]
+    fn a_queue_without_arguments_has_no_settings() {
+        let settings = QueueSettings::from_arguments(FieldTable::default().as_ref());
+        assert_eq!(settings, QueueSettings::default());
+    }
+
+    #[test]
+    fn every_argument_is_read() {
+        let arguments = FieldTable::builder()
+            .int("x-message-ttl", 1_000)
+            .long("x-expires", 2_000)
+            .int("x-max-length", 3)
+            .int("x-max-length-bytes", 4)
+            .string("x-overflow", "reject-publish-dlx")
+            .string("x-dead-letter-exchange", "dlx")
+            .string("x-dead-letter-routing-key", "dead")
+            .int("x-max-priority", 9)
+            .boolean("x-single-active-consumer", true)
+            .string("x-queue-type", "quorum")
+            .int("x-delivery-limit", 5)
+            .int("x-consumer-timeout", 6_000)
+            .build();
+        let settings = QueueSettings {
+            message_ttl: Some(1_000),
+            expires: Some(2_000),
+            max_length: Some(3),
+            max_length_bytes: Some(4),
+            overflow: Overflow::RejectPublishDlx,
+            dead_letter: Some(DeadLetterTarget {
+                exchange: ShortString::from("dlx"),
+                routing_key: Some(ShortString::from("dead")),
+            }),
+            max_priority: 9,
+            single_active_consumer: true,
+            kind: QueueType::Quorum,
+            delivery_limit: Some(5),
+            consumer_timeout: Some(6_000),
+        };
+        assert_eq!(QueueSettings::from_arguments(arguments.as_ref()), settings);
+    }
+}
