@@ -16,15 +16,18 @@ use crate::model::{Content, QueueSequence};
 use crate::protocol::properties::Properties;
 use crate::queue::Occasion;
 use crate::queue::dead_letter::DeathReason;
+use crate::routing::delay_of;
 use crate::topology::Overflow;
 
 /// What a message asks of its queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wishes {
+pub struct Wishes {
     /// How long it may stay, in milliseconds (`expiration`).
     pub expiration: Option<u64>,
     /// Its priority.
     pub priority: u8,
+    /// How long it is to wait in its exchange's memory, in milliseconds (`x-delay`).
+    pub delay: Option<u64>,
 }
 
 impl Wishes {
@@ -32,6 +35,7 @@ impl Wishes {
     pub(super) const NONE: Self = Self {
         expiration: None,
         priority: 0,
+        delay: None,
     };
 
     /// What checked properties ask for.
@@ -41,8 +45,11 @@ impl Wishes {
             .expiration()
             .and_then(|digits| std::str::from_utf8(digits).ok());
         Self {
-            expiration: digits.and_then(|digits| digits.parse().ok()),
+            expiration: digits
+                .and_then(|digits| digits.parse().ok())
+                .map(i64::unsigned_abs),
             priority: properties.priority().unwrap_or(0),
+            delay: delay_of(properties.headers()),
         }
     }
 }
@@ -116,7 +123,7 @@ impl Shard {
 
     /// A message has its place: notes when it runs out, and lets go what is too much.
     fn take_in(&mut self, queue_slot: u32, sequence: QueueSequence, wishes: Wishes) {
-        self.set_deadline(queue_slot, sequence, wishes.expiration, self.unix_milliseconds);
+        self.set_deadline(queue_slot, sequence, wishes, self.unix_milliseconds);
         self.keep_limits(queue_slot);
         if wishes.expiration == Some(0) || self.message_ttl(queue_slot) == Some(0) {
             self.deliver_while(queue_slot, |queue| queue.queue.deadline(sequence).is_some());
@@ -134,13 +141,13 @@ impl Shard {
         &mut self,
         queue_slot: u32,
         sequence: QueueSequence,
-        expiration: Option<u64>,
+        wishes: Wishes,
         since: u64,
     ) {
         let Some(queue) = self.queues.get_mut(queue_slot) else {
             return;
         };
-        match queue.set_deadline(sequence, expiration, since) {
+        match queue.set_deadline(sequence, wishes, since) {
             Some(at) => self
                 .time_index
                 .insert(queue.due(queue_slot, at, Occasion::Message(sequence.0))),

@@ -13,8 +13,7 @@ use crate::model::{
     ConnectionId, FieldTableRef, QueueId, Refusal, ReplyCode, ShortString, short_string::base64url,
 };
 use crate::protocol::method::*;
-use crate::topology::{DeclareVerdict, QueueDeclare};
-use tracing::warn;
+use crate::topology::{DeclareVerdict, ExchangeMemory, QueueDeclare};
 
 impl Shard {
     // ---- exchanges
@@ -112,7 +111,6 @@ impl Shard {
             connection,
         };
         let verdict = self.topology.check_queue_declare(&wanted);
-        warn_of_arguments_without_effect(&name, declare.arguments);
         let action = ControlAction::DeclareQueue {
             name: name.clone(),
             server_named,
@@ -228,6 +226,7 @@ impl Shard {
             }
             Err(refusal) => return Err(refusal),
         };
+        check_is_no_memory(&self.vhost_at(at.slot), &found.name)?;
         let (queue, connection) = (found.id, self.id_at(at.slot));
         let (if_unused, if_empty) = (delete.if_unused, delete.if_empty);
         let message = ShardMessage::Delete {
@@ -260,23 +259,16 @@ impl Shard {
     }
 }
 
-/// Arguments that are checked as RabbitMQ checks them, and kept, and do nothing yet.
-const WITHOUT_EFFECT: &[&str] = &[
-    "x-message-ttl",
-    "x-expires",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-overflow",
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
-    "x-max-priority",
-    "x-single-active-consumer",
-];
-
-fn warn_of_arguments_without_effect(queue: &ShortString, arguments: FieldTableRef<'_>) {
-    for argument in WITHOUT_EFFECT {
-        if arguments.get(argument.as_bytes()).is_some() {
-            warn!(%queue, argument, "queue declared with an argument that has no effect in this version");
+/// 403 for a queue in which an exchange remembers.
+fn check_is_no_memory(vhost: &ShortString, queue: &ShortString) -> Result<(), Refusal> {
+    match ExchangeMemory::of_queue(queue.as_bytes()) {
+        None => Ok(()),
+        Some(memory) => {
+            let exchange = &memory.exchange;
+            let text = format!(
+                "queue '{queue}' in vhost '{vhost}' belongs to exchange '{exchange}' and is deleted with it"
+            );
+            Err(Refusal::new(ReplyCode::AccessRefused, text))
         }
     }
 }

@@ -27,13 +27,18 @@ impl Shard {
     /// Delivers from the listed queues, as much as a tick may.
     pub(super) fn deliver_ready(&mut self) {
         let mut budget = self.settings.deliveries_a_tick;
+        let mut served_last = None;
         for queue_slot in std::mem::take(&mut self.deliverable) {
+            let is_served = budget > 0;
             match self.deliver_from(queue_slot, &mut budget) {
                 Stopped::Done => {}
+                Stopped::TickIsSpent if is_served => served_last = Some(queue_slot),
                 Stopped::TickIsSpent => self.deliverable.push(queue_slot),
                 Stopped::NoCredit => self.starved.push(queue_slot),
             }
         }
+        // Who has spent the tick goes on behind those who had nothing of it.
+        self.deliverable.extend(served_last);
         self.has_spent_tick = budget == 0;
     }
 

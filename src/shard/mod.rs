@@ -40,6 +40,7 @@ pub mod enqueue;
 pub mod expire;
 pub mod forward;
 pub mod heartbeat;
+pub mod history;
 pub mod mail;
 pub mod mailbox;
 pub mod obey;

@@ -4,6 +4,7 @@ use crate::model::{FieldTable, FieldTableRef, Refusal, ReplyCode, ShortString};
 
 use super::arguments::check_equivalence;
 use super::cascade::Cascade;
+use super::memory::check_memory_arguments;
 use super::refusal::{
     Entity, default_exchange, inequivalent_property, invalid_type, no_vhost, not_found, reserved_name,
 };
@@ -33,6 +34,10 @@ pub enum ExchangeKind {
     Topic,
     /// The message's headers fit the binding's arguments.
     Headers,
+    /// As another type, once the message's delay has passed (`x-delayed-message`).
+    Delayed,
+    /// Every binding matches, and a queue that is bound gets the last messages first (`x-recent-history`).
+    RecentHistory,
 }
 
 impl ExchangeKind {
@@ -43,6 +48,8 @@ impl ExchangeKind {
             b"fanout" => Ok(ExchangeKind::Fanout),
             b"topic" => Ok(ExchangeKind::Topic),
             b"headers" => Ok(ExchangeKind::Headers),
+            b"x-delayed-message" => Ok(ExchangeKind::Delayed),
+            b"x-recent-history" => Ok(ExchangeKind::RecentHistory),
             b"" => Err(Refusal::new(
                 ReplyCode::CommandInvalid,
                 "invalid exchange type ''",
@@ -61,6 +68,8 @@ impl ExchangeKind {
             ExchangeKind::Fanout => "fanout",
             ExchangeKind::Topic => "topic",
             ExchangeKind::Headers => "headers",
+            ExchangeKind::Delayed => "x-delayed-message",
+            ExchangeKind::RecentHistory => "x-recent-history",
         }
     }
 }
@@ -224,6 +233,7 @@ fn new_exchange(
     {
         return Err(invalid_type(ALTERNATE_EXCHANGE, entity, value));
     }
+    check_memory_arguments(kind, declare.arguments)?;
     let ExchangeDeclare {
         durable,
         auto_delete,

@@ -3,6 +3,7 @@
 //! The arguments have been checked (`queue_arguments`), so reading them cannot fail; one of a wrong type would count as
 //! absent. Times are milliseconds, lengths are messages, bytes are those of bodies.
 
+use super::memory::ExchangeMemory;
 use super::queue::QueueDefinition;
 use crate::model::{FieldTableRef, FieldValue, ShortString};
 
@@ -62,12 +63,17 @@ pub struct QueueSettings {
     pub delivery_limit: Option<u64>,
     /// How long a delivery may stay unacknowledged (`x-consumer-timeout`).
     pub consumer_timeout: Option<u64>,
+    /// Which exchange remembers in it, if one does.
+    pub memory: Option<ExchangeMemory>,
 }
 
 impl QueueSettings {
     /// The settings that a queue was declared with.
     pub fn of(queue: &QueueDefinition) -> Self {
-        Self::from_arguments(queue.arguments.as_ref())
+        Self {
+            memory: ExchangeMemory::of_queue(queue.name.as_bytes()),
+            ..Self::from_arguments(queue.arguments.as_ref())
+        }
     }
 
     /// The settings that checked arguments of queue.declare ask for.
@@ -97,6 +103,7 @@ impl QueueSettings {
             },
             delivery_limit: integer("x-delivery-limit"),
             consumer_timeout: integer("x-consumer-timeout"),
+            memory: None,
         }
     }
 }
@@ -151,6 +158,7 @@ mod tests {
             kind: QueueType::Quorum,
             delivery_limit: Some(5),
             consumer_timeout: Some(6_000),
+            memory: None,
         };
         assert_eq!(QueueSettings::from_arguments(arguments.as_ref()), settings);
     }
