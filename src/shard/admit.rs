@@ -66,9 +66,9 @@ impl Shard {
                 if self.queues.get_mut(slot).is_none_or(|queue| queue.is_frozen) {
                     continue;
                 }
-                match self.takes(slot, run.content(at)) {
-                    Some(is_durable) if is_durable && run.places[at].is_persistent => durable.push(slot),
-                    Some(_) => transient.push(slot),
+                match self.takes(slot, run.content(at), run.places[at].is_persistent) {
+                    Some(true) => durable.push(slot),
+                    Some(false) => transient.push(slot),
                     None => self.note_refusal(at as u32),
                 }
             }
@@ -102,10 +102,11 @@ impl Shard {
         }
     }
 
-    /// Whether the queue takes one more message, and if so, whether it survives a restart.
-    fn takes(&mut self, queue_slot: u32, content: Content<'_>) -> Option<bool> {
+    /// Whether the queue takes one more message, and if so, whether the message survives a restart.
+    fn takes(&mut self, queue_slot: u32, content: Content<'_>, is_persistent: bool) -> Option<bool> {
         let queue = self.queues.get_mut(queue_slot)?;
-        let (is_durable, overflow) = (queue.durable, queue.settings.overflow);
+        let overflow = queue.settings.overflow;
+        let is_durable = queue.durable && (is_persistent || queue.is_quorum());
         let body_bytes = content.body.len() as u64;
         if overflow == Overflow::DropHead || !queue.would_overflow(body_bytes) {
             return Some(is_durable);

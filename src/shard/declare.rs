@@ -13,7 +13,7 @@ use crate::model::{
     ConnectionId, FieldTableRef, QueueId, Refusal, ReplyCode, ShortString, short_string::base64url,
 };
 use crate::protocol::method::*;
-use crate::topology::{DeclareVerdict, ExchangeMemory, QueueDeclare};
+use crate::topology::{DeclareVerdict, ExchangeMemory, QueueDeclare, QueueType};
 
 impl Shard {
     // ---- exchanges
@@ -226,7 +226,11 @@ impl Shard {
             }
             Err(refusal) => return Err(refusal),
         };
-        check_is_no_memory(&self.vhost_at(at.slot), &found.name)?;
+        let vhost = self.vhost_at(at.slot);
+        check_is_no_memory(&vhost, &found.name)?;
+        if self.queue_type(found.id) == QueueType::Quorum {
+            check_quorum_deletion(&vhost, &found.name, delete)?;
+        }
         let (queue, connection) = (found.id, self.id_at(at.slot));
         let (if_unused, if_empty) = (delete.if_unused, delete.if_empty);
         let message = ShardMessage::Delete {
@@ -236,6 +240,13 @@ impl Shard {
             if_empty,
         };
         self.ask_owner(at, found, message, delete.nowait, AwaitedRequest::QueueDelete)
+    }
+
+    /// What the queue promises.
+    pub(super) fn queue_type(&self, queue: QueueId) -> QueueType {
+        self.topology
+            .queue_by_id(queue)
+            .map_or(QueueType::Classic, |queue| queue.queue_type())
     }
 
     /// The name a method means: itself without line ends, or the last declared queue's when empty.
@@ -257,6 +268,24 @@ impl Shard {
             name,
         })
     }
+}
+
+/// 540 for conditions that RabbitMQ's quorum queues do not know.
+fn check_quorum_deletion(
+    vhost: &ShortString,
+    queue: &ShortString,
+    delete: &QueueDelete<'_>,
+) -> Result<(), Refusal> {
+    let flag = match (delete.if_unused, delete.if_empty) {
+        (true, _) => "if-unused",
+        (_, true) => "if-empty",
+        _ => return Ok(()),
+    };
+    let text = format!(
+        "cannot delete queue '{queue}' in vhost '{vhost}'. queue.delete operations with {flag} flag set are not \
+         supported by quorum queues"
+    );
+    Err(Refusal::new(ReplyCode::NotImplemented, text))
 }
 
 /// 403 for a queue in which an exchange remembers.

@@ -4,6 +4,7 @@
 //! consumer without acks waits is handed over as it came (`hand_over`).
 
 use super::Shard;
+use super::delivery_count::counted;
 use super::dispatch::{Bodied, Dispatch, whole};
 use super::mailbox::{DeliveryHead, ShardMessage};
 use super::publish::Run;
@@ -101,6 +102,7 @@ impl Shard {
             ..
         } = self;
         let queue = queues.get_mut(queue_slot).expect("the delivery came from it");
+        let properties;
         let dispatch = Dispatch {
             consumer: delivery.consumer,
             message: Unacked {
@@ -122,6 +124,13 @@ impl Shard {
                     false => Bodied::Parts(stored.content, stored.parts().collect()),
                 }
             }
+        };
+        let bodied = match queue.is_quorum() {
+            true => {
+                properties = counted(bodied.properties(), delivery.entry.delivery_count);
+                bodied.with_properties(&properties)
+            }
+            false => bodied,
         };
         self.counters.messages_delivered += 1;
         if delivery.consumer.connection.shard == *id {

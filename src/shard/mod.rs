@@ -35,6 +35,7 @@ pub mod decide;
 pub mod declare;
 pub mod delete;
 pub mod deliver;
+pub mod delivery_count;
 pub mod dispatch;
 pub mod enqueue;
 pub mod expire;

@@ -5,7 +5,7 @@ use crate::model::{ConnectionId, Content, QueueId, QueueSequence, ShortString, V
 use crate::queue::{Arena, Due, Entry, Limits, Locator, Occasion, Queue};
 use crate::shard::mailbox::SHARED_CONTENT_BYTES;
 use crate::storage::{EntryHeader, Log, SettleKind, SettledRange};
-use crate::topology::{MemoryKind, QueueDefinition, QueueSettings};
+use crate::topology::{MemoryKind, QueueDefinition, QueueSettings, QueueType};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -258,6 +258,11 @@ impl QueueSlot {
         self.limits.are_exceeded_by(messages, bytes)
     }
 
+    /// Whether all that it holds survives a restart, and each delivery says how often it came back.
+    pub fn is_quorum(&self) -> bool {
+        self.settings.kind == QueueType::Quorum
+    }
+
     /// Whether it holds messages back until their time has come.
     pub fn delays(&self) -> bool {
         let memory = self.settings.memory.as_ref();
@@ -330,6 +335,7 @@ fn has_rules(settings: &QueueSettings) -> bool {
         || settings.max_length_bytes.is_some()
         || settings.max_priority > 0
         || settings.memory.is_some()
+        || settings.kind == QueueType::Quorum
 }
 
 /// Large contents that are not in the log, each held once for all queues that have it.
