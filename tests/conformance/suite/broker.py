@@ -1,6 +1,7 @@
 """What a case is given: a broker to connect to, names of its own, and a transcript that is kept of all."""
 
 import contextlib
+from string import ascii_lowercase
 from typing import Any
 
 from wire.connection import Timeout
@@ -26,7 +27,7 @@ class Broker:
 
     def raw(self, label: str | None = None) -> Client:
         """A TCP connection on which nothing has been said."""
-        label = label or "abcdefghijklmnopqrstuvwxyz"[len(self.clients)]
+        label = label or ascii_lowercase[len(self.clients) % len(ascii_lowercase)]
         client = Client(self.node.host, self.node.port, label, self.transcript)
         self.clients.append(client)
         return client

@@ -50,6 +50,9 @@ class Node:
     def restart(self, kill: bool):
         raise Unavailable(f"{self.name} was started by somebody else, who alone may end it")
 
+    def begin_to_stop(self):
+        raise Unavailable(f"{self.name} was started by somebody else, who alone may end it")
+
     def raise_memory_alarm(self):
         raise Unavailable(f"{self.name} was started by somebody else, who alone may upset it")
 
@@ -92,6 +95,13 @@ class OwnNode(Node):
             self.process.kill()
             self.process.wait()
         self.process = None
+
+    def begin_to_stop(self):
+        """Asks the process to end, and does not wait for it."""
+        os.kill(self.process_that_serves(), signal.SIGTERM)
+
+    def process_that_serves(self) -> int:
+        return self.process.pid
 
     def write(self, name: str, content: str) -> Path:
         path = self.directory / name
@@ -146,7 +156,6 @@ class LaneMq(OwnNode):
     def restart(self, kill: bool):
         if kill:
             self.process.kill()
-            self.process.wait()
         self.end_process()
         self.run()
 
@@ -182,6 +191,9 @@ class RabbitMq(OwnNode):
         if not lines[1]:
             raise Unavailable(f"rabbitmq did not start: {self.log()}")
         self.port, self.machine = int(lines[0]), int(lines[1])
+
+    def process_that_serves(self) -> int:
+        return self.machine
 
     def import_definitions(self, definitions: dict[str, Any]):
         with self.lock:

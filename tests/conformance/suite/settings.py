@@ -25,12 +25,11 @@ SHARED = Settings("shared")
 # Limits so low that a case reaches them, and times so short that a case can wait for them.
 LIMITED = Settings(
     "limited",
-    rabbitmq=("max_message_size = 65536", "consumer_timeout = 1000", "channel_max = 3", "handshake_timeout = 1000"),
+    rabbitmq=("max_message_size = 65536", "consumer_timeout = 1000", "handshake_timeout = 1000"),
     rabbitmq_advanced="[{rabbit, [{channel_tick_interval, 500}]}].",
     lanemq=(
         "limits.message_bytes_max=64 KiB",
         "limits.consumer_timeout_milliseconds=1000",
-        "limits.channel_max=3",
         "limits.handshake_timeout_milliseconds=1000",
     ),
 )
