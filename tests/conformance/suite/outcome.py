@@ -34,13 +34,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class KnownDifference:
-    """A case in which LaneMQ's answer is the better one; each part is how that difference is printed."""
+    """A case in which LaneMQ's answer is the better one, with all that differs there, as `in_one_line` has it."""
 
     case: str
-    differs: str
-    lanemq: str
-    rabbitmq: str
     reason: str
+    differs: list[str]
 
 
 def read_known(path: Path) -> list[KnownDifference]:
@@ -55,11 +53,11 @@ def judge(case: Case, runs: dict[str, Run], known: list[KnownDifference]) -> Out
     found = []
     if len(runs) == 2:
         found = differences(runs["lanemq"].entries, runs["rabbitmq"].entries)
-    excused = [k for k in known if k.case == case.name]
+    excused = next((k for k in known if k.case == case.name), None)
     return Outcome(case, status_of(runs, found, excused), runs, found)
 
 
-def status_of(runs: dict[str, Run], found: list[Difference], excused: list[KnownDifference]) -> str:
+def status_of(runs: dict[str, Run], found: list[Difference], excused: KnownDifference | None) -> str:
     if any(run.skipped for run in runs.values()):
         return SKIPPED
     if any(run.failure for run in runs.values()):
@@ -68,8 +66,12 @@ def status_of(runs: dict[str, Run], found: list[Difference], excused: list[Known
         return FAILED
     if len(runs) < 2 or not (found or excused):
         return OK
-    listed = {(k.differs, k.lanemq, k.rabbitmq) for k in excused}
-    seen = {(d.entry, d.lanemq, d.rabbitmq) for d in found}
+    listed = set(excused.differs) if excused else set()
+    seen = {in_one_line(difference) for difference in found}
     if seen - listed:
         return DIFFERS
     return STALE if listed - seen else KNOWN
+
+
+def in_one_line(difference: Difference) -> str:
+    return f"{difference.entry} | {difference.lanemq} | {difference.rabbitmq}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .case import CASES
 from .compare import render
-from .outcome import GOOD, OK, Outcome
+from .outcome import DIFFERS, GOOD, OK, Outcome, in_one_line
 
 LINES = range(1, 136)
 COLUMN = 74
@@ -87,6 +87,14 @@ def ranges(numbers: list[int]) -> str:
 
 def read_elsewhere(path: Path) -> dict[int, str]:
     return {int(line): reason for line, reason in tomllib.loads(path.read_text())["elsewhere"].items()}
+
+
+def print_known(outcomes: list[Outcome]):
+    """Entries for the file of known differences, which lack nothing but their reasons."""
+    for outcome in outcomes:
+        if outcome.status == DIFFERS:
+            lines = ",\n".join(f"    {json.dumps(in_one_line(d))}" for d in outcome.differences)
+            print(f'\n[[difference]]\ncase = "{outcome.case.name}"\nreason = ""\ndiffers = [\n{lines},\n]')
 
 
 def write_json(path: Path, outcomes: list[Outcome]):
