@@ -185,6 +185,11 @@ class Channel:
         self.ask("channel.open", "channel.open-ok")
         return self
 
+    def ask_either(self, name: str, **fields) -> Received:
+        """Sends a method, and returns what comes next, unrecorded."""
+        self.send(name, **fields)
+        return self.client.wait(self.number, ANSWER_SECONDS)
+
     def close(self) -> Received:
         return self.ask("channel.close", "channel.close-ok", reply_code=200, reply_text="done")
 
@@ -230,6 +235,11 @@ class Channel:
     def confirms(self, *tags: int) -> dict[str, list[int]]:
         """Waits until each of these publishes is confirmed or refused. How a broker gathers them is its own affair, so
         the transcript has their sum."""
+        sums = self.gather_confirms(*tags)
+        self.note("confirms", **sums)
+        return sums
+
+    def gather_confirms(self, *tags: int) -> dict[str, list[int]]:
         sums: dict[str, list[int]] = {"acked": [], "nacked": []}
         open_tags = set(tags)
         while open_tags:
@@ -242,15 +252,14 @@ class Channel:
                 raise Failure(f"expected the confirms of {sorted(open_tags)}, found {event.name} {event.fields}")
             open_tags -= settled
             sums["acked" if event.name == "basic.ack" else "nacked"] += sorted(settled)
-        self.note("confirms", **{kind: sorted(found) for kind, found in sums.items()})
-        return sums
+        return {kind: sorted(found) for kind, found in sums.items()}
 
     def publish_confirmed(self, exchange: str, routing_key: str, *bodies: bytes | str, **properties):
-        """Publishes on a channel of its own and waits for the confirms: what follows finds the messages routed."""
+        """Publishes on a channel of its own and waits for the acks, unrecorded: what follows finds the messages routed."""
         publisher = self.client.channel().confirm()
         for body in bodies:
             publisher.publish(exchange, routing_key, body, **properties)
-        publisher.confirms(*range(1, len(bodies) + 1))
+        expect("publishes refused", publisher.gather_confirms(*range(1, len(bodies) + 1))["nacked"], [])
         publisher.close()
 
     def get(self, queue: str, no_ack: bool = True) -> Received:
