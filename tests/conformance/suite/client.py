@@ -6,7 +6,7 @@ from wire.connection import ANSWER_SECONDS, END_OF_STREAM, PROTOCOL_HEADER, Conn
 from wire.methods import numbers_of
 
 from .case import Failure, expect, wait_until
-from .transcript import Transcript
+from .transcript import Transcript, ranges
 
 CAPABILITIES = {
     name: True
@@ -236,7 +236,7 @@ class Channel:
         """Waits until each of these publishes is confirmed or refused. How a broker gathers them is its own affair, so
         the transcript has their sum."""
         sums = self.gather_confirms(*tags)
-        self.note("confirms", **sums)
+        self.note("confirms", **{kind: ranges(tags) for kind, tags in sums.items()})
         return sums
 
     def gather_confirms(self, *tags: int) -> dict[str, list[int]]:

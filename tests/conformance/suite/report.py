@@ -8,6 +8,7 @@ from pathlib import Path
 from .case import CASES
 from .compare import render
 from .outcome import DIFFERS, GOOD, OK, Outcome, in_one_line
+from .transcript import ranges
 
 LINES = range(1, 136)
 COLUMN = 74
@@ -72,17 +73,6 @@ def print_coverage(elsewhere: dict[int, str]):
 def uncovered(elsewhere: dict[int, str]) -> list[int]:
     covered = {line for case in CASES for line in case.lines}
     return [line for line in LINES if line not in covered and line not in elsewhere]
-
-
-def ranges(numbers: list[int]) -> str:
-    """1-3 5 7-9"""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return " ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def read_elsewhere(path: Path) -> dict[int, str]:

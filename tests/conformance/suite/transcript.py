@@ -71,3 +71,14 @@ def normal_body(body: bytes) -> str:
     if len(body) > 300:
         return f"{len(body)} bytes, {body[:16]!r}..."
     return normal_text(body.decode("utf-8", "backslashreplace"))
+
+
+def ranges(numbers: list[int]) -> str:
+    """1-3 5 7-9"""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return " ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
