@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use foldhash::fast::FixedState;
 
 use crate::model::{FieldTableRef, QueueId, ShortString};
-use crate::topology::{Binding, Destination, Exchange, ExchangeKind, PREDECLARED_EXCHANGES, delayed_kind};
+use crate::topology::{
+    Binding, Destination, Exchange, ExchangeKind, PREDECLARED_EXCHANGES, delayed_kind,
+    is_internal_from_the_start,
+};
 
 use super::Routed;
 use super::delayed::delay_of;
@@ -107,7 +110,12 @@ impl VhostRoutes {
             .filter(|(name, _)| !name.is_empty())
         {
             let table = Table::of(kind, FieldTableRef::default(), hash);
-            routes.add(ShortString::from(name), table, false, None);
+            routes.add(
+                ShortString::from(name),
+                table,
+                is_internal_from_the_start(name),
+                None,
+            );
         }
         routes
     }

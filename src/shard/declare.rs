@@ -179,14 +179,8 @@ impl Shard {
     }
 
     pub(super) fn bind_queue(&mut self, at: At, bind: &QueueBind<'_>) -> Result<Next, Refusal> {
-        let queue = self.queue_named(at, bind.queue)?;
-        // An empty queue name with an empty key stands for the last declared queue twice (RabbitMQ).
-        let is_shortcut = bind.queue.is_empty() && bind.routing_key.is_empty();
-        let routing_key = if is_shortcut {
-            queue.clone()
-        } else {
-            short(bind.routing_key)
-        };
+        let queue = self.queue_named(at, &crate::topology::strip_cr_lf(bind.queue))?;
+        let routing_key = key_or_shortcut(bind.queue, bind.routing_key, &queue);
         let connection = self.id_at(at.slot);
         let action = queue_binding(
             false,
@@ -200,9 +194,9 @@ impl Shard {
     }
 
     pub(super) fn unbind_queue(&mut self, at: At, unbind: &QueueUnbind<'_>) -> Result<Next, Refusal> {
-        let queue = self.queue_named(at, unbind.queue)?;
+        let queue = self.queue_named(at, &crate::topology::strip_cr_lf(unbind.queue))?;
         let connection = self.id_at(at.slot);
-        let key = short(unbind.routing_key);
+        let key = key_or_shortcut(unbind.queue, unbind.routing_key, &queue);
         let action = queue_binding(true, queue, unbind.exchange, key, unbind.arguments, connection);
         self.ask_control(at, false, action, AwaitedRequest::QueueUnbind)
     }
@@ -215,7 +209,8 @@ impl Shard {
     }
 
     pub(super) fn delete_queue(&mut self, at: At, delete: &QueueDelete<'_>) -> Result<Next, Refusal> {
-        let found = match self.accessible_queue(at, delete.queue) {
+        let name = crate::topology::strip_cr_lf(delete.queue);
+        let found = match self.accessible_queue(at, &name) {
             Ok(found) => found,
             // What is not there is deleted (RabbitMQ since 3.2).
             Err(refusal) if refusal.code == ReplyCode::NotFound && !delete.queue.is_empty() => {
@@ -249,10 +244,9 @@ impl Shard {
             .map_or(QueueType::Classic, |queue| queue.queue_type())
     }
 
-    /// The name a method means: itself without line ends, or the last declared queue's when empty.
+    /// The name a method means: itself, or the last declared queue's when empty.
     fn queue_named(&mut self, at: At, name: &[u8]) -> Result<ShortString, Refusal> {
-        let name = crate::topology::strip_cr_lf(name);
-        self.channel_of(at).queue_named(&name)
+        self.channel_of(at).queue_named(name)
     }
 
     /// The queue a method means, if this connection may use it.
@@ -267,6 +261,14 @@ impl Shard {
             owner: queue.owner,
             name,
         })
+    }
+}
+
+/// An empty queue name with an empty key stands for the last declared queue twice (RabbitMQ).
+fn key_or_shortcut(queue_name: &[u8], routing_key: &[u8], queue: &ShortString) -> ShortString {
+    match queue_name.is_empty() && routing_key.is_empty() {
+        true => queue.clone(),
+        false => short(routing_key),
     }
 }
 

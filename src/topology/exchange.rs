@@ -12,14 +12,23 @@ use super::{Change, Topology, short};
 
 /// The exchanges that every vhost has from its beginning, durable all. The first is the default exchange, which
 /// has no bindings: a routing key is there the name of the queue.
-pub const PREDECLARED_EXCHANGES: [(&str, ExchangeKind); 6] = [
+pub const PREDECLARED_EXCHANGES: [(&str, ExchangeKind); 7] = [
     ("", ExchangeKind::Direct),
     ("amq.direct", ExchangeKind::Direct),
     ("amq.fanout", ExchangeKind::Fanout),
     ("amq.topic", ExchangeKind::Topic),
     ("amq.headers", ExchangeKind::Headers),
     ("amq.match", ExchangeKind::Headers),
+    (TRACE_EXCHANGE, ExchangeKind::Topic),
 ];
+
+/// Where copies of messages go while a vhost is traced; clients may bind to it, not publish.
+const TRACE_EXCHANGE: &str = "amq.rabbitmq.trace";
+
+/// Whether clients may not publish to a predeclared exchange.
+pub fn is_internal_from_the_start(name: &str) -> bool {
+    name == TRACE_EXCHANGE
+}
 
 const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
 
@@ -119,7 +128,7 @@ impl Exchange {
         let flags = ExchangeFlags {
             durable: true,
             auto_delete: false,
-            internal: false,
+            internal: is_internal_from_the_start(name),
         };
         Self::new(ShortString::from(name), kind, flags, FieldTable::default())
     }

@@ -44,7 +44,9 @@ use crate::model::{ConnectionId, QueueId, Refusal, ReplyCode, ShortString};
 
 pub use binding::{Binding, Destination};
 pub use change::{Change, ChangeError};
-pub use exchange::{Exchange, ExchangeDeclare, ExchangeFlags, ExchangeKind, PREDECLARED_EXCHANGES};
+pub use exchange::{
+    Exchange, ExchangeDeclare, ExchangeFlags, ExchangeKind, PREDECLARED_EXCHANGES, is_internal_from_the_start,
+};
 pub use memory::{ExchangeMemory, MemoryKind, delayed_kind};
 pub use queue::{DeclareVerdict, QueueDeclare, QueueDefinition};
 pub use queue_arguments::lane_argument;

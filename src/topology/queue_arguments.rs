@@ -67,11 +67,10 @@ const RULES: [(&str, Rule); 18] = [
 ];
 
 /// Arguments of streams, which RabbitMQ refuses for other queues.
-const STREAM_ARGUMENTS: [&str; 4] = [
+const STREAM_ARGUMENTS: [&str; 3] = [
     "x-max-age",
     "x-initial-cluster-size",
     "x-stream-max-segment-size-bytes",
-    "x-stream-filter-size-bytes",
 ];
 /// Arguments that RabbitMQ refuses for a quorum queue.
 const NOT_QUORUM_ARGUMENTS: [&str; 4] = [
@@ -140,9 +139,9 @@ pub(super) fn check_queue_properties(queue: Entity<'_>, declare: &QueueDeclare<'
         return refused(format!("Cannot declare a server-named queue for type {module}"));
     }
     let wrong = [
+        ("auto-delete", declare.auto_delete),
         ("exclusive-owner", declare.exclusive),
         ("non-durable", !declare.durable),
-        ("auto-delete", declare.auto_delete),
     ];
     match wrong.iter().find(|(_, is_wrong)| *is_wrong) {
         Some((property, _)) => refused(format!("invalid property '{property}' for {queue}")),
