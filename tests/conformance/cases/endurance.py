@@ -80,12 +80,13 @@ def redelivered_survives_a_restart(broker: Broker):
 @case(47, 48, 41, "during a memory alarm a connection that publishes is told so once, and told when it is over; others are not",
       settings=PRIVATE)  # fmt: skip
 def a_memory_alarm_blocks_publishers(broker: Broker):
-    publisher, consumer = broker.connect("publisher", heartbeat=1), broker.connect("consumer")
-    mute = broker.connect("mute", capabilities={})
-    sending, receiving, silent = publisher.channel(), consumer.channel(), mute.channel()
-    sending.declare("q")
+    consumer, mute = broker.connect("consumer"), broker.connect("mute", capabilities={})
+    receiving, silent = consumer.channel(), mute.channel()
+    receiving.declare("q")
     receiving.consume("q", "tag", no_ack=True)
     broker.node.raise_memory_alarm()
+    publisher = broker.connect("publisher", heartbeat=1)
+    sending = publisher.channel()
     for channel in (sending, silent):
         channel.publish("", "q", "during the alarm")
     publisher.expect("connection.blocked", reason="low on memory")
