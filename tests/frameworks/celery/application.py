@@ -1,7 +1,7 @@
 """The Celery application that the cases and their workers share.
 
 Its environment names what is a case's own: BROKER_URI, RESULTS (the result backend's address), RECORD (the file to
-which tasks write what they did) and QUEUE (the default queue).
+which tasks write what they did; the worker makes RECORD.ready when it consumes) and QUEUE (the default queue).
 """
 
 import os
@@ -9,6 +9,7 @@ import signal
 import time
 
 from celery import Celery
+from celery.signals import worker_ready
 from kombu import Queue
 
 QUEUE = os.environ["QUEUE"]
@@ -27,6 +28,11 @@ application.conf.update(
     worker_hijack_root_logger=False,
     worker_cancel_long_running_tasks_on_connection_loss=True,
 )
+
+
+@worker_ready.connect
+def tell_that_it_is_ready(**_):
+    open(f"{RECORD}.ready", "w").close()
 
 
 def write_down(text):

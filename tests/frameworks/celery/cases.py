@@ -6,8 +6,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections import Counter
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
 import proof
@@ -33,18 +33,24 @@ from application import QUEUE, application  # noqa: E402
 def tasks_survive_killed_workers(_uri):
     """Every one of many tasks is done, though the worker is killed twice while it works."""
     with Worker("--concurrency=2", "--prefetch-multiplier=8", "--without-gossip", "--without-mingle") as worker:
-        with application.producer_or_acquire() as producer:
-            for number in range(TASK_COUNT):
-                tasks.record.apply_async((number,), producer=producer)
+        publisher = threading.Thread(target=publish_tasks, daemon=True)
+        publisher.start()
         for part in (1 / 4, 1 / 2):
             wait_until(f"{part:.0%} of the tasks done", lambda: len(recorded()) >= part * TASK_COUNT, seconds=60)
             worker.kill()
             worker.start()
+        publisher.join()
         wait_until("all tasks done", lambda: len(set(recorded())) == TASK_COUNT, seconds=90, step=0.2)
     done = Counter(recorded())
     expect("tasks not done", set(), {str(number) for number in range(TASK_COUNT)} - set(done))
     print(f"{TASK_COUNT} tasks done, {sum(done.values()) - TASK_COUNT} of them once more after a kill")
     expect("messages left", 0, message_count(QUEUE))
+
+
+def publish_tasks():
+    with application.producer_or_acquire() as producer:
+        for number in range(TASK_COUNT):
+            tasks.record.apply_async((number,), producer=producer)
 
 
 def lost_process(_uri):
@@ -57,8 +63,8 @@ def lost_process(_uri):
 
 def retries_and_eta(_uri):
     """Tasks for later are held unacknowledged, so the worker raises its prefetch count and gets on with the others."""
-    soon = datetime.now(timezone.utc) + timedelta(seconds=5)
     with Worker("--concurrency=1", "--prefetch-multiplier=1"):
+        soon = datetime.now(timezone.utc) + timedelta(seconds=5)
         for number in range(20):
             tasks.record_time.apply_async((f"later-{number}",), eta=soon)
         retried = [tasks.succeed_the_third_time.delay(number) for number in range(5)]
@@ -122,7 +128,7 @@ def remote_control(_uri):
         tasks.record.apply_async(("more",), queue=f"{QUEUE}-more")
         wait_until("the task in the added queue", lambda: recorded() == ["more"])
         control.cancel_consumer(f"{QUEUE}-more", reply=True, destination=destination, timeout=5)
-        expect("active queues", [QUEUE], [queue["name"] for queue in inspect.active_queues()[worker.name]])
+        wait_until("a queue less", lambda: [queue["name"] for queue in inspect.active_queues()[worker.name]] == [QUEUE])
         control.pool_grow(2, reply=True, destination=destination, timeout=5)
         wait_until("three processes", lambda: len(inspect.stats()[worker.name]["pool"]["processes"]) == 3)
         expect("result", 3, tasks.add.delay(1, 2).get(timeout=20))
@@ -145,7 +151,7 @@ class Worker:
         self.name = f"{proof.named('worker')}@localhost"
         self.command = [
             sys.executable, "-m", "celery", "--app=application", "worker", f"--hostname={self.name}",
-            f"--queues={queue}", "--loglevel=info", *options,
+            f"--queues={queue}", "--loglevel=warning", *options,
         ]  # fmt: skip
         self.log = f"{SCRATCH}/{self.name}.log"
         self.process = None
@@ -163,19 +169,19 @@ class Worker:
             sys.stderr.write("".join(log.readlines()[-40:]))
 
     def start(self):
+        ready = f"{tasks.RECORD}.ready"
+        with suppress(FileNotFoundError):
+            os.remove(ready)
         with open(self.log, "a") as log:
-            started = log.tell()
             here = os.path.dirname(os.path.abspath(__file__))
             self.process = subprocess.Popen(
                 self.command, cwd=here, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        wait_until("a worker that is ready", lambda: self.is_ready(started), seconds=60, step=0.1)
+        wait_until("a worker that is ready", lambda: self.is_running() and os.path.exists(ready), seconds=60, step=0.1)
 
-    def is_ready(self, started):
+    def is_running(self):
         expect("exit status of the worker", None, self.process.poll())
-        with open(self.log) as log:
-            log.seek(started)
-            return " ready." in log.read()
+        return True
 
     def stop(self):
         """A warm end: what it runs is finished, what it holds goes back."""
@@ -221,11 +227,9 @@ class Events:
 
 def recorded():
     """The lines that tasks have written, in their order."""
-    try:
-        with open(tasks.RECORD) as record:
-            return record.read().splitlines()
-    except FileNotFoundError:
-        return []
+    with suppress(FileNotFoundError), open(tasks.RECORD) as record:
+        return record.read().splitlines()
+    return []
 
 
 def message_count(queue_name):
