@@ -34,9 +34,9 @@ final class SpringRecovery {
         CachingConnectionFactory factory = SpringCases.connectionFactory(uri);
         GenericApplicationContext context = contextOf(factory, exchange, durable, anonymous, passing);
 
-        Collection<String> fromDurable = listen(context, new SimpleMessageListenerContainer(factory), durable);
+        Collection<String> fromDurable = listen(context, simpleContainer(factory), durable);
         Collection<String> fromAnonymous = listen(context, new DirectMessageListenerContainer(factory), anonymous);
-        Collection<String> fromPassing = listen(context, new SimpleMessageListenerContainer(factory), passing);
+        Collection<String> fromPassing = listen(context, simpleContainer(factory), passing);
         RabbitTemplate template = SpringCases.template(factory);
         Publisher publisher = new Publisher(body -> publishAndWait(template, exchange.getName(), body), fromDurable);
         publisher.start();
@@ -64,6 +64,12 @@ final class SpringRecovery {
         return context;
     }
 
+    private static SimpleMessageListenerContainer simpleContainer(CachingConnectionFactory factory) {
+        SimpleMessageListenerContainer container = new SimpleMessageListenerContainer(factory);
+        container.setFailedDeclarationRetryInterval(300);
+        return container;
+    }
+
     private static Collection<String> listen(GenericApplicationContext context,
             AbstractMessageListenerContainer container, Queue queue) throws Exception {
         Collection<String> received = new ConcurrentLinkedQueue<>();
@@ -82,7 +88,7 @@ final class SpringRecovery {
     private static void publishAndWait(RabbitTemplate template, String exchange, String body) throws Exception {
         CorrelationData correlation = new CorrelationData(body);
         template.convertAndSend(exchange, "", body, correlation);
-        if (!correlation.getFuture().get(5, TimeUnit.SECONDS).isAck()) {
+        if (!correlation.getFuture().get(2, TimeUnit.SECONDS).isAck()) {
             throw new AmqpException("nacked");
         }
     }
