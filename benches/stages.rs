@@ -188,7 +188,7 @@ fn queue(criterion: &mut Criterion) {
         locator: Locator::Shared(1),
         body_bytes: 16,
         delivery_count: 0,
-        persistent: false,
+        priority: 0,
         redelivered: false,
     };
     let mut acking = Queue::new();
@@ -248,7 +248,7 @@ fn log(criterion: &mut Criterion) {
                     for _ in 0..RUN {
                         sequence += 1;
                         let entry = EntryHeader::new(QueueId(1), VshardId(0), QueueSequence(sequence));
-                        black_box(log.append_message(&[entry], content(&body)));
+                        black_box(log.append_message(&[entry], content(&body), None));
                     }
                 },
                 BatchSize::SmallInput,

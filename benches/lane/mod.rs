@@ -40,6 +40,7 @@ impl Lane {
             shards: 1,
             was_clean: true,
             least_queue: 1,
+            unix_milliseconds: 0,
         };
         let dealt = deal(vec![OpenedLog { log, found }], options)
             .expect("an empty log is dealt")

@@ -37,6 +37,8 @@ pub struct PublishTarget {
 pub struct Known {
     /// Whether it is to survive a restart.
     pub is_persistent: bool,
+    /// Whether it has a time to live (`expiration`).
+    pub expires: bool,
     /// Whether it asks for more, which [`examine`](super::examine) judges.
     pub must_be_examined: bool,
 }
@@ -261,6 +263,7 @@ impl Assembly {
         let checked = Properties::new_checked(properties).map_err(|_| AssemblyError::Properties)?;
         let known = Known {
             is_persistent: checked.is_persistent(),
+            expires: checked.expiration().is_some(),
             must_be_examined: must_be_examined(checked),
         };
         if properties.len() <= KNOWN_PROPERTIES_BYTES_MAX {

@@ -119,8 +119,10 @@ impl Confirms {
 
     /// A queue refused the message: it will be nacked when the confirm point passes it.
     pub fn refuse(&mut self, sequence: PublishSequence) {
-        debug_assert!(sequence.0 > self.answered, "a message is answered once");
-        self.nacked.insert(sequence.0);
+        // A late word for the channel before may name what that one published.
+        if sequence.0 > self.answered {
+            self.nacked.insert(sequence.0);
+        }
     }
 
     /// Sequences published and not answered.

@@ -100,6 +100,14 @@ fn check_expiration(expiration: &[u8]) -> Result<(), Refusal> {
     }
 }
 
+/// The routing keys that a message's `CC` names, were it published again.
+pub fn copy_keys(properties: Properties<'_>) -> Vec<Vec<u8>> {
+    let keys = properties
+        .headers()
+        .and_then(|headers| keys_of(headers, CC, "CC").ok());
+    keys.unwrap_or_default().into_iter().map(<[u8]>::to_vec).collect()
+}
+
 /// The routing keys in a header: the long strings of an array; what else is in it is passed over.
 fn keys_of<'a>(headers: FieldTableRef<'a>, header: &[u8], name: &str) -> Result<Vec<&'a [u8]>, Refusal> {
     match headers.get(header) {

@@ -25,7 +25,7 @@ pub use assembly::{Assembly, AssemblyError, Known, PublishTarget};
 pub use calls::Calls;
 pub use confirms::{ConfirmFrames, Confirms};
 pub use consumers::{ChannelConsumer, Consumers};
-pub use examination::{Examined, examine, must_be_examined};
+pub use examination::{Examined, copy_keys, examine, must_be_examined};
 pub use route_cache::{Destination, RouteCache};
 
 use crate::model::{

@@ -99,6 +99,14 @@ counters! {
     messages_requeued,
     /// Messages that left a queue by queue.purge or with the queue.
     messages_purged,
+    /// Messages whose time to live ran out.
+    messages_expired,
+    /// Messages that a queue's length limit dropped or refused.
+    messages_over_length,
+    /// Messages that came back more often than their queue allows.
+    messages_over_delivery_limit,
+    /// Messages handed to a dead letter exchange, whether it has queues for them or not.
+    messages_dead_lettered,
 
     /// Messages sent to another core.
     messages_forwarded_out,

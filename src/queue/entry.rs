@@ -12,8 +12,8 @@ pub struct Entry {
     pub body_bytes: u32,
     /// Times it was returned to the queue, saturating.
     pub delivery_count: u16,
-    /// Whether it was published to survive a restart, to a queue that does (delivery mode 2).
-    pub persistent: bool,
+    /// Its priority, 0 in a queue without priorities.
+    pub priority: u8,
     /// Whether it may have been delivered before: set when it is returned (AMQP 0-9-1 §1.8.3.13, `redelivered`).
     pub redelivered: bool,
 }
@@ -38,6 +38,12 @@ const _: () = assert!(size_of::<Locator>() == 16, "a locator fits two words");
 const _: () = assert!(size_of::<Entry>() == 24, "an entry fits three words");
 
 impl Entry {
+    /// Whether it survives a restart: it was published so (delivery mode 2), to a queue that does.
+    #[inline]
+    pub fn is_logged(&self) -> bool {
+        matches!(self.locator, Locator::Log { .. })
+    }
+
     /// Notes that the message was handed out and came back.
     #[inline]
     pub(super) fn return_once(&mut self) {

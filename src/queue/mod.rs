@@ -26,18 +26,27 @@
 
 mod arena;
 mod consumers;
+pub mod dead_letter;
+mod deadlines;
 mod entry;
+mod limits;
+mod ready;
 mod served;
 #[cfg(test)]
 mod tests;
+mod time_index;
 mod turns;
 
 pub use arena::{Arena, ArenaSlot};
 pub use consumers::{ConsumeRefused, Consumer, Pause, Pauses, Removed};
 pub use entry::{Entry, Locator};
+pub use limits::Limits;
+pub use time_index::{Due, Occasion, TimeIndex};
 
 use crate::model::{ChannelNumber, ConnectionId, ConsumerId, OrderedSlots, QueueSequence};
 use consumers::{Consumers, Turn, ids_of_channel, ids_of_connection};
+use deadlines::Deadlines;
+use ready::Ready;
 use served::Served;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -45,12 +54,14 @@ use std::ops::RangeInclusive;
 /// The messages of one queue in their order, and its consumers.
 #[derive(Debug)]
 pub struct Queue {
-    ready: OrderedSlots<Entry>,
+    ready: Ready,
     unacked: OrderedSlots<Unacked>,
+    /// On their way to another queue, until that has them for good.
+    leaving: OrderedSlots<Entry>,
+    deadlines: Deadlines,
     consumers: Consumers,
     /// Sequence of the next message; all in the queue have lower ones.
     next_sequence: u64,
-    ready_bytes: u64,
     served: Served,
 }
 
@@ -113,16 +124,27 @@ impl Default for Queue {
 }
 
 impl Queue {
-    /// An empty queue without consumers, whose first message will have sequence 1.
+    /// An empty queue without consumers and priorities, whose first message will have sequence 1.
     pub fn new() -> Self {
+        Self::with_priorities(0)
+    }
+
+    /// The same, whose messages have priorities up to `max_priority`.
+    pub fn with_priorities(max_priority: u8) -> Self {
         Self {
-            ready: OrderedSlots::new(),
+            ready: Ready::new(max_priority),
             unacked: OrderedSlots::new(),
+            leaving: OrderedSlots::new(),
+            deadlines: Deadlines::default(),
             consumers: Consumers::default(),
             next_sequence: 1,
-            ready_bytes: 0,
             served: Served::default(),
         }
+    }
+
+    /// The highest priority that a message has here; one that asks for more gets this.
+    pub fn max_priority(&self) -> u8 {
+        self.ready.max_priority()
     }
 
     // Publishing
@@ -177,20 +199,22 @@ impl Queue {
         QueueSequence(self.next_sequence)
     }
 
-    /// What is known of a message, ready or unacked.
+    /// What is known of a message, ready, unacked or leaving.
     pub fn entry(&self, sequence: QueueSequence) -> Option<&Entry> {
         let unacked = || self.unacked.get(sequence.0).map(|unacked| &unacked.entry);
-        self.ready.get(sequence.0).or_else(unacked)
+        let leaving = || self.leaving.get(sequence.0);
+        self.ready.get(sequence.0).or_else(unacked).or_else(leaving)
     }
 
     /// Notes that a message's content lies elsewhere now. Returns whether the queue has it.
     pub fn relocate(&mut self, sequence: QueueSequence, locator: Locator) -> bool {
-        if let Some(entry) = self.ready.get_mut(sequence.0) {
-            entry.locator = locator;
+        if let Some(unacked) = self.unacked.get_mut(sequence.0) {
+            unacked.entry.locator = locator;
             return true;
         }
-        let unacked = self.unacked.get_mut(sequence.0);
-        unacked.map(|unacked| unacked.entry.locator = locator).is_some()
+        let leaving = self.leaving.get_mut(sequence.0);
+        let found = leaving.or_else(|| self.ready.get_mut(sequence.0));
+        found.map(|entry| entry.locator = locator).is_some()
     }
 
     // Consumers
@@ -291,6 +315,8 @@ impl Queue {
                     holder: turn.holder,
                 },
             );
+        } else {
+            self.deadlines.remove(sequence);
         }
         let Turn {
             consumer,
@@ -316,6 +342,8 @@ impl Queue {
         if !no_ack {
             let holder = self.consumers.hold(getter);
             self.unacked.insert(sequence, Unacked { entry, holder });
+        } else {
+            self.deadlines.remove(sequence);
         }
         Some(Got {
             sequence: QueueSequence(sequence),
@@ -329,9 +357,9 @@ impl Queue {
     /// Takes out an unacked message; its content may be dropped. `None` if it is not unacked.
     #[inline]
     pub fn acknowledge(&mut self, sequence: QueueSequence) -> Option<Entry> {
-        let unacked = self.unacked.remove(sequence.0)?;
-        self.consumers.settle(unacked.holder);
-        Some(unacked.entry)
+        let entry = self.take_unacked(sequence)?;
+        self.deadlines.remove(sequence.0);
+        Some(entry)
     }
 
     /// Takes out an unacked message that its consumer does not want. `None` if it is not unacked.
@@ -343,7 +371,7 @@ impl Queue {
     /// Returns an unacked message to its place among the ready ones, redelivered and counted once more, and tells
     /// what is known of it now. `None` if it is not unacked.
     pub fn requeue(&mut self, sequence: QueueSequence) -> Option<Entry> {
-        let mut entry = self.acknowledge(sequence)?;
+        let mut entry = self.take_unacked(sequence)?;
         entry.return_once();
         self.make_ready(sequence.0, entry);
         Some(entry)
@@ -382,18 +410,100 @@ impl Queue {
         self.requeue_unacked_of(ids_of_connection(connection), each)
     }
 
-    /// Takes out all ready messages, gives each to `take`, ascending, and tells how many. Unacked ones stay
+    // Leaving otherwise
+
+    /// Notes until when the newest message may stay, in milliseconds since 1970: as long as the queue says (`is_common`), or
+    /// less. Returns whether it needs a place in the time index by itself; if not, the queue's first common deadline does.
+    pub fn set_deadline(&mut self, sequence: QueueSequence, at: u64, is_common: bool) -> bool {
+        self.deadlines.insert(sequence.0, at, is_common)
+    }
+
+    /// Until when a message may stay.
+    pub fn deadline(&self, sequence: QueueSequence) -> Option<u64> {
+        self.deadlines.get(sequence.0)
+    }
+
+    /// When the first of the messages runs out that stay as long as the queue says.
+    pub fn first_common_deadline(&self) -> Option<u64> {
+        self.deadlines.first_common().map(|(_, at)| at)
+    }
+
+    /// The messages that need a place in the time index by themselves, and until when they may stay.
+    pub fn own_deadlines(&self) -> impl Iterator<Item = (QueueSequence, u64)> {
+        self.deadlines
+            .own()
+            .map(|(sequence, at)| (QueueSequence(sequence), at))
+    }
+
+    /// How many they are.
+    pub fn own_deadline_count(&self) -> usize {
+        self.deadlines.own_count()
+    }
+
+    /// Takes the next ready message whose common deadline has come. Unacked ones stay; they are looked at when they return.
+    pub fn take_expired(&mut self, now: u64) -> Option<(QueueSequence, Entry)> {
+        while let Some((sequence, at)) = self.deadlines.first_common() {
+            if at > now {
+                return None;
+            }
+            match self.take_ready(QueueSequence(sequence)) {
+                Some(entry) => return Some((QueueSequence(sequence), entry)),
+                None => self.deadlines.set_aside_first(),
+            }
+        }
+        None
+    }
+
+    /// Takes a message if it is ready and its deadline has come.
+    pub fn take_if_expired(&mut self, sequence: QueueSequence, now: u64) -> Option<Entry> {
+        let is_due = self.deadline(sequence).is_some_and(|at| at <= now);
+        is_due.then(|| self.take_ready(sequence)).flatten()
+    }
+
+    /// Takes the first ready message: the queue has too many.
+    pub fn take_front(&mut self) -> Option<(QueueSequence, Entry)> {
+        let (sequence, entry) = self.ready.pop_first()?;
+        self.deadlines.remove(sequence);
+        Some((QueueSequence(sequence), entry))
+    }
+
+    /// Takes one ready message.
+    pub fn take_ready(&mut self, sequence: QueueSequence) -> Option<Entry> {
+        let entry = self.ready.remove(sequence.0)?;
+        self.deadlines.remove(sequence.0);
+        Some(entry)
+    }
+
+    /// Keeps a message that was taken while it is on its way to another queue: it is neither ready nor unacked, and not
+    /// gone.
+    pub fn hold_leaving(&mut self, sequence: QueueSequence, entry: Entry) {
+        self.leaving.insert(sequence.0, entry);
+    }
+
+    /// What is known of a message on its way.
+    pub fn leaving(&self, sequence: QueueSequence) -> Option<&Entry> {
+        self.leaving.get(sequence.0)
+    }
+
+    /// Lets go of a message that has arrived where it went. `None` if it is not on its way.
+    pub fn finish_leaving(&mut self, sequence: QueueSequence) -> Option<Entry> {
+        self.leaving.remove(sequence.0)
+    }
+
+    /// Takes out all ready messages, gives each to `take`, in their order, and tells how many. Unacked ones stay
     /// (queue.purge, AMQP 0-9-1 §1.7.2.7).
     pub fn purge(&mut self, mut take: impl FnMut(QueueSequence, Entry)) -> u32 {
         let count = self.ready_count();
-        self.ready
-            .drain(|sequence, entry| take(QueueSequence(sequence), entry));
-        self.ready_bytes = 0;
+        let deadlines = &mut self.deadlines;
+        self.ready.drain(|sequence, entry| {
+            deadlines.remove(sequence);
+            take(QueueSequence(sequence), entry);
+        });
         count
     }
 
-    /// Takes out all messages, the ready and then the unacked ones, each ascending, and tells how many were ready:
-    /// the queue is being deleted. Its consumers stay, to be told.
+    /// Takes out all messages, the ready, the unacked and those on their way, and tells how many were ready: the queue is
+    /// being deleted. Its consumers stay, to be told.
     pub fn drain(&mut self, mut take: impl FnMut(QueueSequence, Entry)) -> u32 {
         let count = self.purge(&mut take);
         let consumers = &mut self.consumers;
@@ -401,6 +511,9 @@ impl Queue {
             consumers.settle(unacked.holder);
             take(QueueSequence(sequence), unacked.entry);
         });
+        self.leaving
+            .drain(|sequence, entry| take(QueueSequence(sequence), entry));
+        self.deadlines = Deadlines::default();
         count
     }
 
@@ -408,13 +521,18 @@ impl Queue {
     pub fn shrink(&mut self) {
         self.ready.shrink();
         self.unacked.shrink();
+        self.leaving.shrink();
+        self.deadlines.shrink();
     }
 
     // Questions
 
     /// Bytes that knowing of its messages takes, whatever is held for more to come.
     pub fn index_bytes(&self) -> usize {
-        self.ready.len() * size_of::<Option<Entry>>() + self.unacked.len() * size_of::<Option<Unacked>>()
+        let entries = self.ready.len() + self.leaving.len();
+        entries * size_of::<Option<Entry>>()
+            + self.unacked.len() * size_of::<Option<Unacked>>()
+            + self.deadlines.bytes()
     }
 
     /// Number of ready messages (`message-count` of queue.declare-ok), at most `u32::MAX`.
@@ -432,7 +550,7 @@ impl Queue {
     /// Sum of the ready messages' body lengths in bytes.
     #[inline]
     pub fn ready_bytes(&self) -> u64 {
-        self.ready_bytes
+        self.ready.bytes()
     }
 
     /// The first ready message.
@@ -443,20 +561,14 @@ impl Queue {
             .map(|(sequence, entry)| (QueueSequence(sequence), entry))
     }
 
-    /// All messages that the queue holds, ready and unacked, ascending: what a checkpoint must keep.
-    pub fn live_sequences(&self) -> impl Iterator<Item = (QueueSequence, &Entry)> {
-        let mut ready = self.ready.iter().peekable();
-        let mut unacked = self
+    /// All messages that the queue holds, in no order.
+    pub fn live(&self) -> impl Iterator<Item = (QueueSequence, &Entry)> {
+        let unacked = self
             .unacked
             .iter()
-            .map(|(sequence, unacked)| (sequence, &unacked.entry))
-            .peekable();
-        let next = move || match (ready.peek(), unacked.peek()) {
-            (Some((first, _)), Some((other, _))) if first < other => ready.next(),
-            (Some(_), None) => ready.next(),
-            (_, _) => unacked.next(),
-        };
-        std::iter::from_fn(next).map(|(sequence, entry)| (QueueSequence(sequence), entry))
+            .map(|(sequence, unacked)| (sequence, &unacked.entry));
+        let live = self.ready.iter().chain(unacked).chain(self.leaving.iter());
+        live.map(|(sequence, entry)| (QueueSequence(sequence), entry))
     }
 
     /// All messages that were given out, those unacked and those that came back, in no order: what must say redelivered
@@ -476,24 +588,19 @@ impl Queue {
     pub fn check_invariants(&self) {
         self.ready.check_invariants();
         self.unacked.check_invariants();
-        let ready_bytes: u64 = self
-            .ready
-            .iter()
-            .map(|(_, entry)| u64::from(entry.body_bytes))
-            .sum();
-        assert_eq!(
-            ready_bytes, self.ready_bytes,
-            "ready bytes are the sum of the bodies'"
-        );
-        let sequences = || self.live_sequences().map(|(sequence, _)| sequence);
+        self.leaving.check_invariants();
+        let mut sequences: Vec<u64> = self.live().map(|(sequence, _)| sequence.0).collect();
+        sequences.sort_unstable();
         assert!(
-            sequences().is_sorted_by(|low, high| low < high),
-            "a message is ready or unacked"
+            sequences.is_sorted_by(|low, high| low < high),
+            "a message is ready, unacked or leaving"
         );
         assert!(
-            sequences().all(|sequence| sequence.0 < self.next_sequence),
+            sequences.last().is_none_or(|&last| last < self.next_sequence),
             "sequences were given out"
         );
+        self.deadlines
+            .check_invariants(|sequence| sequences.binary_search(&sequence).is_ok());
         let mut unacked_by_holder = BTreeMap::new();
         for (_, unacked) in self.unacked.iter() {
             *unacked_by_holder.entry(unacked.holder).or_insert(0) += 1;
@@ -503,15 +610,19 @@ impl Queue {
 
     #[inline]
     fn make_ready(&mut self, sequence: u64, entry: Entry) {
-        self.ready_bytes += u64::from(entry.body_bytes);
         self.ready.insert(sequence, entry);
     }
 
     #[inline]
+    fn take_unacked(&mut self, sequence: QueueSequence) -> Option<Entry> {
+        let unacked = self.unacked.remove(sequence.0)?;
+        self.consumers.settle(unacked.holder);
+        Some(unacked.entry)
+    }
+
+    #[inline]
     fn take_first(&mut self) -> Option<(u64, Entry)> {
-        let (sequence, entry) = self.ready.pop_first()?;
-        self.ready_bytes -= u64::from(entry.body_bytes);
-        Some((sequence, entry))
+        self.ready.pop_first()
     }
 
     fn requeue_unacked_of(

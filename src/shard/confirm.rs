@@ -207,13 +207,46 @@ impl Shard {
         owner: crate::model::ShardId,
         through: PublishSequence,
     ) {
-        if let Some(confirms) = self
-            .connections
-            .channel(connection, number)
-            .and_then(|c| c.confirms.as_mut())
-        {
+        if self.is_itself(connection) {
+            self.confirm_transfers(owner, through);
+        } else if let Some(confirms) = self.confirms_of(connection, number) {
             confirms.safe_at(owner, through);
             self.list_answering(connection, number);
+        }
+    }
+
+    /// Tells the publisher's core which of a run's `count` messages this core's queues refused.
+    pub(super) fn tell_refused(&mut self, publisher: Publisher, count: usize, refused: &[u32]) {
+        if refused.is_empty() {
+            return;
+        }
+        let first = publisher.last.0 + 1 - count as u64;
+        let sequences = refused.iter().map(|&at| PublishSequence(first + u64::from(at)));
+        let Publisher {
+            connection, channel, ..
+        } = publisher;
+        self.say(
+            connection.shard,
+            ShardMessage::Refused {
+                connection,
+                channel,
+                sequences: sequences.collect(),
+            },
+        );
+    }
+
+    /// Queues refused these publishes: they will be nacked in their turn.
+    pub(super) fn note_refused(
+        &mut self,
+        connection: ConnectionId,
+        number: ChannelNumber,
+        sequences: &[PublishSequence],
+    ) {
+        if self.is_itself(connection) {
+            return;
+        }
+        if let Some(confirms) = self.confirms_of(connection, number) {
+            sequences.iter().for_each(|&sequence| confirms.refuse(sequence));
         }
     }
 

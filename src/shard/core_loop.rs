@@ -111,7 +111,7 @@ impl CoreLoop {
         loop {
             self.gather();
             let now = runtime::now();
-            self.shard.set_published_at(runtime::unix_milliseconds());
+            self.shard.set_unix_time(runtime::unix_milliseconds());
             self.shard.tick(&mut self.events, now, &mut self.outputs)?;
             self.perform(now);
             if self.is_finished() {
@@ -362,9 +362,23 @@ impl CoreLoop {
         if self.has_mail() {
             runtime::yield_now().await;
         } else {
-            self.inbox.wait().await;
+            self.wait().await;
         }
         doorbell.awake();
+    }
+
+    /// Waits until something is posted or falls due. The coarse timer posts often enough for what is far away.
+    async fn wait(&mut self) {
+        let now = runtime::unix_milliseconds();
+        let due_in = self
+            .outputs
+            .wake_at
+            .map(|at| Duration::from_millis(at.saturating_sub(now)));
+        match due_in.filter(|&due_in| due_in < TIMER_INTERVAL) {
+            Some(Duration::ZERO) => runtime::yield_now().await,
+            Some(due_in) => drop(runtime::within(due_in, self.inbox.wait()).await),
+            None => self.inbox.wait().await,
+        }
     }
 
     fn has_more(&self) -> bool {

@@ -72,7 +72,9 @@ impl Shard {
         for change in changes {
             match change {
                 Change::QueueDeclared(queue) if queue.owner == self.id => {
-                    self.queues.add(QueueSlot::new(queue));
+                    let slot = self.queues.add(QueueSlot::new(queue));
+                    self.renew_lease(slot);
+                    self.arm_lease(slot);
                     self.counters.queues_created += 1;
                 }
                 Change::QueueDeclared(queue) => self.queues.heard_of(queue.id),

@@ -69,6 +69,7 @@ impl Shard {
 
     /// Control has deleted a queue: its messages are dropped and its consumers told.
     pub(super) fn drop_queue(&mut self, id: QueueId) {
+        self.carry_all_of(id);
         let Some(mut queue) = self.queues.remove(id) else {
             return;
         };

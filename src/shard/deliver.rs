@@ -14,7 +14,7 @@ use crate::storage::SettleKind;
 use bytes::Bytes;
 
 /// Why no more was delivered from a queue.
-enum Stopped {
+pub(super) enum Stopped {
     /// Nothing is ready, or nobody takes it.
     Done,
     /// The tick has delivered enough.
@@ -43,20 +43,29 @@ impl Shard {
             if *budget == 0 {
                 return Stopped::TickIsSpent;
             }
-            let Some(queue) = self.queues.get_mut(queue_slot) else {
-                return Stopped::Done;
-            };
-            let next = queue.queue.next_consumer();
-            if next.is_some_and(|next| !self.mailbox.has_credit(next.connection.shard)) {
-                return Stopped::NoCredit;
+            if let Err(stopped) = self.deliver_next(queue_slot) {
+                if let Stopped::Done = stopped
+                    && let Some(queue) = self.queues.get_mut(queue_slot)
+                {
+                    queue.is_listed = false;
+                }
+                return stopped;
             }
-            let Some(delivery) = queue.queue.next_delivery() else {
-                queue.is_listed = false;
-                return Stopped::Done;
-            };
-            self.deliver(queue_slot, &delivery);
             *budget -= 1;
         }
+    }
+
+    /// Delivers the queue's next message.
+    #[inline]
+    pub(super) fn deliver_next(&mut self, queue_slot: u32) -> Result<(), Stopped> {
+        let queue = self.queues.get_mut(queue_slot).ok_or(Stopped::Done)?;
+        let next = queue.queue.next_consumer();
+        if next.is_some_and(|next| !self.mailbox.has_credit(next.connection.shard)) {
+            return Err(Stopped::NoCredit);
+        }
+        let delivery = queue.queue.next_delivery().ok_or(Stopped::Done)?;
+        self.deliver(queue_slot, &delivery);
+        Ok(())
     }
 
     /// A lane has credit again: queues that wanted it go on.

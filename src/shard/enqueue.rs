@@ -1,9 +1,10 @@
 //! The story of a message at its queue: handed to a consumer that waits for it, kept in memory, or appended to the log.
 
 use super::Shard;
+use super::admit::Wishes;
 use super::forward::{counted, is_large};
 use super::publish::Run;
-use crate::model::Content;
+use crate::model::{Content, QueueSequence};
 use crate::queue::Locator;
 use crate::storage::{ENTRIES_MAX, EntryHeader};
 
@@ -14,13 +15,16 @@ impl Shard {
         let Some(queue) = self.queues.get_mut(queue_slot).filter(|queue| !queue.is_frozen) else {
             return false;
         };
+        if queue.has_rules || run.has_expiring() {
+            return self.admit(&[queue_slot], run);
+        }
         let is_durable = queue.durable;
         let mut must_sync = false;
         let mut at = 0;
         while at < run.places.len() {
             if is_durable && run.places[at].is_persistent {
                 must_sync = true;
-                self.store_logged(&[queue_slot], run.content(at));
+                self.store_logged(&[queue_slot], run.content(at), Wishes::NONE);
                 at += 1;
             } else {
                 at += self.hand_over_or_store(queue_slot, run, at);
@@ -32,6 +36,11 @@ impl Shard {
 
     /// Gives the run to several queues of this core. A persistent message is logged once for all durable ones.
     pub(super) fn enqueue_to_all(&mut self, queue_slots: &[u32], run: &Run<'_>) -> bool {
+        let has_rules =
+            |shard: &mut Shard, slot| shard.queues.get_mut(slot).is_some_and(|queue| queue.has_rules);
+        if run.has_expiring() || queue_slots.iter().any(|&slot| has_rules(self, slot)) {
+            return self.admit(queue_slots, run);
+        }
         let is_durable = |shard: &mut Shard, slot| {
             shard
                 .queues
@@ -48,11 +57,11 @@ impl Shard {
         }
         for at in 0..run.places.len() {
             if run.places[at].is_persistent {
-                self.store_logged(&durable, run.content(at));
+                self.store_logged(&durable, run.content(at), Wishes::NONE);
             } else {
-                durable
-                    .iter()
-                    .for_each(|&slot| self.store_transient(slot, run.content(at), None));
+                for &slot in &durable {
+                    self.store_transient(slot, run.content(at), None, 0);
+                }
             }
         }
         durable.iter().for_each(|&slot| self.list_deliverable(slot));
@@ -105,23 +114,34 @@ impl Shard {
                 hand_off.count as usize
             }
             None => {
-                self.store_transient(queue_slot, run.content(at), run.shared);
+                self.store_transient(queue_slot, run.content(at), run.shared, 0);
                 1
             }
         }
     }
 
+    /// Keeps a message that is not logged.
     #[inline]
-    fn store_transient(&mut self, queue_slot: u32, content: Content<'_>, shared: Option<u32>) {
+    pub(super) fn store_transient(
+        &mut self,
+        queue_slot: u32,
+        content: Content<'_>,
+        shared: Option<u32>,
+        priority: u8,
+    ) -> QueueSequence {
         let queue = self.queues.get_mut(queue_slot).expect("the caller found it");
         match shared {
-            Some(slot) => queue.push_shared(slot, content.body.len(), &mut self.shared),
-            None => queue.push_transient(content, &mut self.shared),
+            Some(slot) => queue.push_shared(slot, content.body.len(), priority, &mut self.shared),
+            None => queue.push_transient(content, priority, &mut self.shared),
         }
     }
 
-    /// Appends one record for all of `queue_slots`, more when they are very many, and makes the message ready in each.
-    fn store_logged(&mut self, queue_slots: &[u32], content: Content<'_>) {
+    /// Appends one record for all of `queue_slots`, more when they are very many, and makes the message ready in each, at the
+    /// end of its queue.
+    pub(super) fn store_logged(&mut self, queue_slots: &[u32], content: Content<'_>, wishes: Wishes) {
+        let expires_at = wishes
+            .expiration
+            .map(|expiration| self.unix_milliseconds + expiration);
         for queue_slots in queue_slots.chunks(ENTRIES_MAX) {
             let appended = match queue_slots {
                 [only] => {
@@ -130,7 +150,7 @@ impl Shard {
                         .get_mut(*only)
                         .expect("the caller found it")
                         .entry_header();
-                    self.log.append_message(&[header], content)
+                    self.log.append_message(&[header], content, expires_at)
                 }
                 _ => {
                     let header = |&slot| {
@@ -140,7 +160,7 @@ impl Shard {
                             .entry_header()
                     };
                     let headers: Vec<EntryHeader> = queue_slots.iter().map(header).collect();
-                    self.log.append_message(&headers, content)
+                    self.log.append_message(&headers, content, expires_at)
                 }
             };
             let locator = Locator::Log {
@@ -149,7 +169,7 @@ impl Shard {
             };
             for &slot in queue_slots {
                 let queue = self.queues.get_mut(slot).expect("the caller found it");
-                queue.push_logged(locator, content.body.len());
+                queue.push_logged(locator, content.body.len(), wishes.priority);
             }
         }
     }

@@ -30,10 +30,7 @@ impl Shard {
                 continue;
             }
             if let Some(last) = last
-                && let Some(confirms) = self
-                    .connections
-                    .channel(connection, channel)
-                    .and_then(|c| c.confirms.as_mut())
+                && let Some(confirms) = self.confirms_of(connection, channel)
             {
                 confirms.sent_to(owner, last);
             }
@@ -70,13 +67,18 @@ impl Shard {
             }
             let content = counted(&run.content(at));
             self.mailbox.spend_credit(owner, content.len() as u64);
-            let is_persistent = run.places[at].is_persistent;
+            let Place {
+                is_persistent,
+                expires,
+                ..
+            } = run.places[at];
             self.say(
                 owner,
                 ShardMessage::PublishShared {
                     queues: queues.clone(),
                     publisher,
                     is_persistent,
+                    expires,
                     content,
                 },
             );
@@ -100,11 +102,10 @@ impl Shard {
             let body = batch.bytes.len() as u32;
             batch.bytes.extend_from_slice(content.body);
             let end = batch.bytes.len() as u32;
-            let is_persistent = run.places[at].is_persistent;
             batch.places.push(Place {
                 properties: (properties, body),
                 body: (body, end),
-                is_persistent,
+                ..run.places[at]
             });
         }
         let places = first..batch.places.len() as u32;
@@ -129,7 +130,9 @@ impl Shard {
             [only] => self.enqueue(only, run),
             _ => self.enqueue_to_all(&slots, run),
         };
+        let refused = std::mem::take(&mut self.refused);
         if let Some(publisher) = publisher {
+            self.tell_refused(publisher, run.places.len(), &refused);
             self.promise_forwarded(publisher, must_sync);
         }
     }
@@ -138,7 +141,7 @@ impl Shard {
         &mut self,
         queues: &Arc<[QueueId]>,
         publisher: Option<Publisher>,
-        is_persistent: bool,
+        (is_persistent, expires): (bool, bool),
         bytes: &Bytes,
     ) {
         let content = Content::decode(bytes).expect("a peer sends whole contents");
@@ -148,6 +151,7 @@ impl Shard {
             properties: (properties_begin as u32, body_begin as u32),
             body: (body_begin as u32, bytes.len() as u32),
             is_persistent,
+            expires,
         };
         let run = Run {
             exchange: content.exchange,

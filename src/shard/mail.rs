@@ -86,10 +86,17 @@ impl Shard {
                 queues,
                 publisher,
                 is_persistent,
+                expires,
                 content,
             } => {
-                self.take_forwarded_shared(&queues, publisher, is_persistent, &content);
+                let flags = (is_persistent, expires);
+                self.take_forwarded_shared(&queues, publisher, flags, &content);
             }
+            ShardMessage::Refused {
+                connection,
+                channel,
+                sequences,
+            } => self.note_refused(connection, channel, &sequences),
             ShardMessage::Confirmed {
                 connection,
                 channel,

@@ -48,6 +48,8 @@ pub struct Place {
     pub body: (u32, u32),
     /// Whether the publisher asked for the message to survive a restart.
     pub is_persistent: bool,
+    /// Whether it has a time to live of its own; then it comes alone.
+    pub expires: bool,
 }
 
 /// Who is told when a publish is safe.
@@ -165,6 +167,8 @@ pub enum ShardMessage {
         publisher: Option<Publisher>,
         /// Whether it is persistent.
         is_persistent: bool,
+        /// Whether it has a time to live of its own.
+        expires: bool,
         /// The content, as `Content` encodes it.
         content: Bytes,
     },
@@ -176,6 +180,15 @@ pub enum ShardMessage {
         channel: ChannelNumber,
         /// The watermark.
         through: PublishSequence,
+    },
+    /// Queues refused these publishes of the channel; `Confirmed` follows.
+    Refused {
+        /// The publishing connection.
+        connection: ConnectionId,
+        /// Its channel, in confirm mode.
+        channel: ChannelNumber,
+        /// Which, ascending.
+        sequences: Vec<PublishSequence>,
     },
     /// Deliveries of one queue to one consumer; their bytes lie in the batch, each as `DeliveryHead` and content. Needs credit.
     DeliverRun {

@@ -20,6 +20,7 @@
 //! are 167 on two virtual cores, 53 of them here and the rest the kernel's and the loop's; `perf/reports` holds the stages
 //! beside their budgets, `benches/messages.rs` measures this folder without the kernel.
 
+pub mod admit;
 pub mod alarm;
 pub mod answer;
 pub mod close;
@@ -36,6 +37,7 @@ pub mod delete;
 pub mod deliver;
 pub mod dispatch;
 pub mod enqueue;
+pub mod expire;
 pub mod forward;
 pub mod heartbeat;
 pub mod mail;
@@ -50,6 +52,7 @@ pub mod route;
 pub mod settings;
 pub mod settle;
 pub mod start;
+pub mod transfer;
 pub mod upkeep;
 
 #[cfg(test)]
@@ -62,6 +65,7 @@ use crate::metrics::ShardCounters;
 use crate::model::{Moment, ShardId};
 use crate::net::Outbound;
 use crate::protocol::publish::RecognisedPublish;
+use crate::queue::TimeIndex;
 use crate::routing::{Routed, Router};
 use crate::runtime::ReceiveBuffer;
 use crate::storage::{Log, PrepareRequest, Prepared, StorageError, SyncRequest};
@@ -123,6 +127,8 @@ pub struct Outputs {
     pub prepare: Option<PrepareRequest>,
     /// Whether there is work left that did not fit this tick.
     pub has_more: bool,
+    /// When the next tick is due though nothing happens, in milliseconds since 1970.
+    pub wake_at: Option<u64>,
 }
 
 /// Lists the hot path lends out, so that it allocates nothing.
@@ -151,6 +157,10 @@ pub struct Shard {
     control: Option<Control>,
     sync_waiters: SyncWaiters,
     alarms: alarm::Alarms,
+    time_index: TimeIndex,
+    transfers: transfer::Transfers,
+    /// Messages of the run just enqueued that a queue refused, by their number in the run.
+    refused: Vec<u32>,
     deliverable: Vec<u32>,
     /// Queues whose next consumer is of a core that has to take earlier deliveries first.
     starved: Vec<u32>,
@@ -159,6 +169,8 @@ pub struct Shard {
     waiting_for_credit: Vec<u32>,
     early_mail: Vec<(ShardId, Batch)>,
     applied_number: u64,
+    /// The time of this tick, in milliseconds since 1970.
+    unix_milliseconds: u64,
     random: settings::Random,
     last_sync: Moment,
     last_beat: Moment,
@@ -219,7 +231,7 @@ impl Shard {
             router.apply(&change);
         }
         let mailbox = Mailbox::new(id, shards, settings.ring_credit_bytes);
-        Self {
+        let mut shard = Self {
             id,
             shards,
             identity,
@@ -234,6 +246,9 @@ impl Shard {
             control,
             sync_waiters: SyncWaiters::default(),
             alarms: alarm::Alarms::new(shards),
+            time_index: TimeIndex::default(),
+            transfers: transfer::Transfers::default(),
+            refused: Vec::new(),
             deliverable: Vec::new(),
             starved: Vec::new(),
             settling: Vec::new(),
@@ -241,6 +256,7 @@ impl Shard {
             waiting_for_credit: Vec::new(),
             early_mail: Vec::new(),
             applied_number: 0,
+            unix_milliseconds: 0,
             random: settings::Random::seeded(seed),
             last_sync: Moment::default(),
             last_beat: Moment::default(),
@@ -254,7 +270,9 @@ impl Shard {
             reads: Vec::new(),
             counters: ShardCounters::default(),
             settings,
-        }
+        };
+        shard.arm_recovered();
+        shard
     }
 
     /// Its number.
@@ -262,8 +280,9 @@ impl Shard {
         self.id
     }
 
-    /// The time that messages logged from now on are published at, in milliseconds since 1970.
-    pub fn set_published_at(&mut self, unix_milliseconds: u64) {
+    /// The time of the next tick, in milliseconds since 1970: when its messages are published, and what is due.
+    pub fn set_unix_time(&mut self, unix_milliseconds: u64) {
+        self.unix_milliseconds = unix_milliseconds;
         self.log.set_published_at(unix_milliseconds);
     }
 
@@ -282,15 +301,19 @@ impl Shard {
         now: Moment,
         outputs: &mut Outputs,
     ) -> Result<(), StorageError> {
+        let mut has_more = self.expire_due();
         for event in events.drain(..) {
             self.take_event(event, now)?;
             self.carry_on(now);
         }
+        has_more |= self.carry_transfers();
         self.deliver_ready();
         self.carry_on(now);
         self.write_log(now, outputs)?;
         self.answer_confirms();
         self.collect(outputs);
+        outputs.has_more |= has_more;
+        outputs.wake_at = self.time_index.next_due();
         self.counters.ticks += 1;
         Ok(())
     }
@@ -390,6 +413,7 @@ impl Shard {
     /// # Errors
     /// The log cannot be written or synced.
     pub fn finish_log(&mut self) -> Result<(), StorageError> {
+        while self.carry_transfers() {}
         self.append_settles();
         self.append_given_out();
         self.log.flush()?;

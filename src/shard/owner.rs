@@ -43,6 +43,7 @@ impl Shard {
             }
         };
         self.answer(connection, answer);
+        self.renew_lease(slot);
         self.list_deliverable(slot);
     }
 
@@ -55,19 +56,23 @@ impl Shard {
 
     /// Removes a consumer from a queue of this core; an auto-delete queue goes with its last one.
     pub(super) fn remove_own_consumer(&mut self, queue_id: QueueId, consumer: ConsumerId) {
-        let Some((_, queue)) = self.queues.find(queue_id, NO_SLOT) else {
+        let Some((slot, queue)) = self.queues.find(queue_id, NO_SLOT) else {
             return;
         };
         let removed = queue.queue.remove_consumer(consumer);
-        if removed.is_some_and(|removed| removed.was_last) && queue.auto_delete && !queue.is_frozen {
+        let ends = queue.auto_delete && !queue.is_frozen;
+        if removed.is_some_and(|removed| removed.was_last) && ends {
             self.delete_unasked(queue_id);
         }
+        self.renew_lease(slot);
     }
 
     pub(super) fn get_from(&mut self, queue_id: QueueId, getter: ConsumerId, no_ack: bool) {
+        let now = self.unix_milliseconds;
         let Some((slot, queue)) = self.queues.find(queue_id, NO_SLOT).filter(|(_, q)| !q.is_frozen) else {
             return self.answer(getter.connection, Ok(QueueAnswer::Gone));
         };
+        queue.last_used = now;
         let Some(got) = queue.queue.get(getter, no_ack) else {
             return self.answer(getter.connection, Ok(QueueAnswer::Empty));
         };
@@ -100,12 +105,16 @@ impl Shard {
     /// Tells the counts of queue.declare-ok. A queue that is being deleted answers when it has gone, because whoever
     /// declares it now means the next one.
     pub(super) fn inspect(&mut self, queue: QueueId, connection: ConnectionId) {
+        let now = self.unix_milliseconds;
         let answer = match self.queues.find(queue, NO_SLOT) {
             Some((_, queue)) if queue.is_frozen => return queue.inspectors.push(connection),
-            Some((_, queue)) => QueueAnswer::Status {
-                message_count: queue.queue.ready_count(),
-                consumer_count: queue.queue.consumer_count(),
-            },
+            Some((_, queue)) => {
+                queue.last_used = now;
+                QueueAnswer::Status {
+                    message_count: queue.queue.ready_count(),
+                    consumer_count: queue.queue.consumer_count(),
+                }
+            }
             None => QueueAnswer::Gone,
         };
         self.answer(connection, Ok(answer));

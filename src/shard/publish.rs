@@ -49,6 +49,12 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Whether its message has a time to live of its own. Such a message comes alone.
+    #[inline]
+    pub(super) fn has_expiring(&self) -> bool {
+        matches!(self.places, [only] if only.expires)
+    }
+
     /// A part of the run.
     pub(super) fn part(&self, range: std::ops::Range<usize>) -> Run<'a> {
         Run {
@@ -258,6 +264,7 @@ impl Shard {
         run: &Run<'_>,
         destinations: &[Destination],
     ) {
+        self.refused.clear();
         let last = self.number_publishes(connection, number, run.places.len());
         let mut must_sync = false;
         match destinations {
@@ -275,8 +282,27 @@ impl Shard {
             }
         }
         if let Some(last) = last {
+            self.note_own_refused(connection, number, run.places.len(), last);
             self.promise(connection, number, last, must_sync);
         }
+    }
+
+    /// Notes which of the run's messages queues of this core refused.
+    #[inline]
+    fn note_own_refused(
+        &mut self,
+        connection: ConnectionId,
+        number: ChannelNumber,
+        count: usize,
+        last: PublishSequence,
+    ) {
+        if self.refused.is_empty() {
+            return;
+        }
+        let first = last.0 + 1 - count as u64;
+        let refused = std::mem::take(&mut self.refused);
+        let sequences = refused.iter().map(|&at| PublishSequence(first + u64::from(at)));
+        self.note_refused(connection, number, &sequences.collect::<Vec<_>>());
     }
 
     /// In confirm mode, numbers the run's publishes; returns the last number.
@@ -324,6 +350,7 @@ impl Shard {
                         properties: (properties.start, properties.end),
                         body: (body.start, body.end),
                         is_persistent: known.is_persistent,
+                        expires: known.expires,
                     });
                 }
                 Err(error) => {

@@ -1,7 +1,7 @@
 //! `Queues`: the queues this core owns, with the bytes of what they hold.
 
 use crate::model::{ConnectionId, Content, QueueId, QueueSequence, ShortString, VshardId};
-use crate::queue::{Arena, Entry, Locator, Queue};
+use crate::queue::{Arena, Due, Entry, Limits, Locator, Occasion, Queue};
 use crate::shard::mailbox::SHARED_CONTENT_BYTES;
 use crate::storage::{EntryHeader, Log, SettleKind, SettledRange};
 use crate::topology::{QueueDefinition, QueueSettings};
@@ -27,6 +27,10 @@ pub struct QueueSlot {
     pub auto_delete: bool,
     /// What is in force for it.
     pub settings: QueueSettings,
+    /// Whether some of that concerns each message: then messages are admitted one by one.
+    pub has_rules: bool,
+    /// Most that may be ready.
+    pub limits: Limits,
     /// Order and consumers.
     pub queue: Queue,
     /// Bytes of small messages that are not in the log.
@@ -41,6 +45,10 @@ pub struct QueueSlot {
     pub is_listed: bool,
     /// Whether the list of queues with settles to log names it.
     pub is_settling: bool,
+    /// Whether the time index knows when the next message runs out that stays as long as the queue says.
+    pub is_deadline_armed: bool,
+    /// When somebody used it last, in milliseconds since 1970.
+    pub last_used: u64,
 }
 
 /// The queues of one core, by slot and by id.
@@ -108,6 +116,11 @@ impl Queues {
         self.slots.iter().flatten().map(|queue| &**queue)
     }
 
+    /// The slots that hold a queue.
+    pub fn slots_in_use(&self) -> Vec<u32> {
+        self.by_id.values().copied().collect()
+    }
+
     /// Gives back memory that queues hold for messages to come.
     pub fn shrink(&mut self) {
         self.slots.iter_mut().flatten().for_each(|queue| queue.shrink());
@@ -132,6 +145,7 @@ impl Queues {
 impl QueueSlot {
     /// An empty queue, as it was declared.
     pub fn new(definition: &QueueDefinition) -> Self {
+        let settings = QueueSettings::of(definition);
         Self {
             id: definition.id,
             vhost: definition.vhost.clone(),
@@ -139,20 +153,29 @@ impl QueueSlot {
             vshard: definition.vshard,
             durable: definition.durable && definition.exclusive.is_none(),
             auto_delete: definition.auto_delete,
-            settings: QueueSettings::of(definition),
-            queue: Queue::new(),
+            has_rules: has_rules(&settings),
+            limits: Limits::new(settings.max_length, settings.max_length_bytes),
+            queue: Queue::with_priorities(settings.max_priority),
+            settings,
             arena: Arena::new(),
             settled: Vec::new(),
             is_frozen: false,
             inspectors: Vec::new(),
             is_listed: false,
             is_settling: false,
+            is_deadline_armed: false,
+            last_used: 0,
         }
     }
 
     /// Stores a message that is not logged, and makes it ready.
     #[inline]
-    pub fn push_transient(&mut self, content: Content<'_>, shared: &mut SharedContents) {
+    pub fn push_transient(
+        &mut self,
+        content: Content<'_>,
+        priority: u8,
+        shared: &mut SharedContents,
+    ) -> QueueSequence {
         let locator = if content.encoded_length() < SHARED_CONTENT_BYTES {
             Locator::Arena(self.arena.store(&content))
         } else {
@@ -160,13 +183,19 @@ impl QueueSlot {
             content.encode(&mut bytes);
             Locator::Shared(shared.add(Bytes::from(bytes)))
         };
-        self.queue.push(entry(locator, content.body.len(), false));
+        self.push(locator, content.body.len(), priority)
     }
 
     /// Makes ready a message that others hold too, in `slot`.
-    pub fn push_shared(&mut self, slot: u32, body_length: usize, shared: &mut SharedContents) {
+    pub fn push_shared(
+        &mut self,
+        slot: u32,
+        body_length: usize,
+        priority: u8,
+        shared: &mut SharedContents,
+    ) -> QueueSequence {
         shared.hold(slot);
-        self.queue.push(entry(Locator::Shared(slot), body_length, false));
+        self.push(Locator::Shared(slot), body_length, priority)
     }
 
     /// The queue's entry in the record of a message that will have its next sequence.
@@ -177,8 +206,71 @@ impl QueueSlot {
 
     /// Makes ready a message whose record was appended.
     #[inline]
-    pub fn push_logged(&mut self, locator: Locator, body_length: usize) {
-        self.queue.push(entry(locator, body_length, true));
+    pub fn push_logged(&mut self, locator: Locator, body_length: usize, priority: u8) -> QueueSequence {
+        self.push(locator, body_length, priority)
+    }
+
+    #[inline]
+    fn push(&mut self, locator: Locator, body_length: usize, priority: u8) -> QueueSequence {
+        self.queue.push(Entry {
+            locator,
+            body_bytes: u32::try_from(body_length).unwrap_or(u32::MAX),
+            delivery_count: 0,
+            priority: priority.min(self.queue.max_priority()),
+            redelivered: false,
+        })
+    }
+
+    /// Notes until when a message may stay that came at `since`: its own time to live or the queue's, whichever is shorter.
+    /// Returns the time if the time index must know it, beside the queue's common deadline.
+    pub fn set_deadline(
+        &mut self,
+        sequence: QueueSequence,
+        expiration: Option<u64>,
+        since: u64,
+    ) -> Option<u64> {
+        let (lives_for, is_common) = match (expiration, self.settings.message_ttl) {
+            (None, None) => return None,
+            (Some(own), None) => (own, false),
+            (Some(own), Some(common)) if own < common => (own, false),
+            (_, Some(common)) => (common, true),
+        };
+        let at = since.saturating_add(lives_for);
+        self.queue.set_deadline(sequence, at, is_common).then_some(at)
+    }
+
+    /// Puts other settings in force. What was admitted before keeps its deadline.
+    pub fn set_settings(&mut self, settings: QueueSettings) {
+        self.has_rules = has_rules(&settings);
+        self.limits = Limits::new(settings.max_length, settings.max_length_bytes);
+        self.settings = settings;
+    }
+
+    /// Whether more is ready than may be, were there one more message of `more_bytes`.
+    pub fn would_overflow(&self, more_bytes: u64) -> bool {
+        let (messages, bytes) = (u64::from(self.queue.ready_count()), self.queue.ready_bytes());
+        self.limits.are_exceeded_by(messages + 1, bytes + more_bytes)
+    }
+
+    /// Whether more is ready than may be.
+    pub fn overflows(&self) -> bool {
+        let (messages, bytes) = (u64::from(self.queue.ready_count()), self.queue.ready_bytes());
+        self.limits.are_exceeded_by(messages, bytes)
+    }
+
+    /// Something of this queue, in `slot`, that falls due.
+    pub fn due(&self, slot: u32, at: u64, occasion: Occasion) -> Due {
+        Due {
+            at,
+            queue_slot: slot,
+            queue_stamp: self.stamp(),
+            occasion,
+        }
+    }
+
+    /// Tells this queue from others that had its slot, in the time index.
+    pub fn stamp(&self) -> u32 {
+        self.id.0 as u32
     }
 
     /// Frees the bytes of a message that left the queue; a logged one is noted as settled.
@@ -226,16 +318,11 @@ impl QueueSlot {
     }
 }
 
-#[inline]
-fn entry(locator: Locator, body_length: usize, persistent: bool) -> Entry {
-    let body_bytes = u32::try_from(body_length).unwrap_or(u32::MAX);
-    Entry {
-        locator,
-        body_bytes,
-        delivery_count: 0,
-        persistent,
-        redelivered: false,
-    }
+fn has_rules(settings: &QueueSettings) -> bool {
+    settings.message_ttl.is_some()
+        || settings.max_length.is_some()
+        || settings.max_length_bytes.is_some()
+        || settings.max_priority > 0
 }
 
 /// Large contents that are not in the log, each held once for all queues that have it.

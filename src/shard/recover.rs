@@ -11,6 +11,7 @@
 //! synced there before the old log is told that they are gone. A crash in between leaves both copies, which are one
 //! message again by queue and sequence. The log of a core that this run does not have stays, with nothing live in it.
 
+use super::admit::Wishes;
 use super::control::Control;
 use super::queues::{QueueSlot, Queues};
 use crate::config::Config;
@@ -58,6 +59,8 @@ pub struct RecoveryOptions {
     pub was_clean: bool,
     /// The lowest id that a new queue may get; above all ids ever given if the clock never went back.
     pub least_queue: u64,
+    /// The time, in milliseconds since 1970.
+    pub unix_milliseconds: u64,
 }
 
 /// Name of the file that says that the last run stopped in order.
@@ -89,6 +92,7 @@ pub fn recover(config: &Config, shards: u16, unix_milliseconds: u64) -> Result<V
             shards,
             was_clean,
             least_queue,
+            unix_milliseconds,
         },
     )
 }
@@ -167,7 +171,7 @@ pub fn deal(mut logs: Vec<OpenedLog>, options: RecoveryOptions) -> Result<Vec<De
     for (index, opened) in logs.into_iter().enumerate().take(usize::from(options.shards)) {
         let id = ShardId(index as u16);
         let OpenedLog { mut log, found } = opened;
-        let (queues, messages) = restore_queues(id, &topology, found, &mut log, options.was_clean);
+        let (queues, messages) = restore_queues(id, &topology, found, &mut log, options);
         let control = (index == 0).then(|| Control::new(topology.clone(), options.shards, next_queue));
         dealt.push(Dealt {
             log,
@@ -315,10 +319,7 @@ fn copy_message(
         ..EntryHeader::new(id, queue.vshard, sequence)
     };
     target.set_published_at(stored.published_at());
-    match stored.expires_at() {
-        Some(expires) => target.append_expiring_message(&[entry], content, expires),
-        None => target.append_message(&[entry], content),
-    }
+    target.append_message(&[entry], content, stored.expires_at())
 }
 
 fn save(log: &mut Log) -> Result<(), StorageError> {
@@ -332,7 +333,7 @@ fn restore_queues(
     topology: &Topology,
     found: RecoveredLog,
     log: &mut Log,
-    was_clean: bool,
+    options: RecoveryOptions,
 ) -> (Queues, u64) {
     let mut queues = Queues::default();
     let mut contents: BTreeMap<QueueId, RecoveredQueue> = found.queues;
@@ -341,7 +342,9 @@ fn restore_queues(
         let recovered = contents.remove(&definition.id).unwrap_or_default();
         if definition.owner == id {
             messages += recovered.live.len() as u64;
-            queues.add(restored(definition, recovered, was_clean));
+            let mut slot = restored(definition, recovered, log, options.was_clean);
+            slot.last_used = options.unix_milliseconds;
+            queues.add(slot);
         } else {
             queues.heard_of(definition.id);
         }
@@ -357,23 +360,36 @@ fn restore_queues(
 }
 
 /// A queue with its messages. After a crash nobody knows which were delivered, so all are marked.
-fn restored(definition: &QueueDefinition, recovered: RecoveredQueue, was_clean: bool) -> QueueSlot {
+fn restored(
+    definition: &QueueDefinition,
+    recovered: RecoveredQueue,
+    log: &Log,
+    was_clean: bool,
+) -> QueueSlot {
     let mut slot = QueueSlot::new(definition);
     for (sequence, message) in recovered.live {
         let locator = Locator::Log {
             position: message.position,
             length: message.length,
         };
+        let is_ruled = slot.has_rules || message.expires;
+        let stored = is_ruled.then(|| log.read(message.position));
+        let wishes = stored
+            .as_ref()
+            .map(|stored| Wishes::of(stored.content.properties));
         slot.queue.restore(
             sequence,
             queue::Entry {
                 locator,
                 body_bytes: message.body_bytes,
                 delivery_count: message.delivery_count,
-                persistent: true,
+                priority: wishes.map_or(0, |wishes| wishes.priority.min(slot.queue.max_priority())),
                 redelivered: message.redelivered || !was_clean,
             },
         );
+        if let (Some(stored), Some(wishes)) = (stored, wishes) {
+            slot.set_deadline(sequence, wishes.expiration, stored.published_at());
+        }
     }
     slot.queue.set_next_sequence(recovered.next_sequence);
     slot
@@ -391,6 +407,7 @@ mod tests {
         shards: 1,
         was_clean: false,
         least_queue: 1,
+        unix_milliseconds: 0,
     };
 
     fn opened(disk: &MemoryDisk, shard: u16) -> OpenedLog {
@@ -444,10 +461,8 @@ mod tests {
         for number in 1..=count {
             let entry = EntryHeader::new(QUEUE, VSHARD, QueueSequence(number));
             second.set_published_at(1000 + number);
-            match number % 2 {
-                0 => second.append_expiring_message(&[entry], content(&[7; 1000]), 5000 + number),
-                _ => second.append_message(&[entry], content(&[7; 1000])),
-            };
+            let expires = (number % 2 == 0).then_some(5000 + number);
+            second.append_message(&[entry], content(&[7; 1000]), expires);
         }
         second.flush().expect("written");
         disks

@@ -3,9 +3,10 @@
 use super::Shard;
 use super::queues::NO_SLOT;
 use crate::channel::{Destination, examine};
-use crate::model::{ChannelNumber, QueueId, Refusal};
+use crate::model::{ChannelNumber, FieldTableRef, QueueId, Refusal};
 use crate::protocol::properties::Properties;
 use crate::protocol::publish::RecognisedPublish;
+use crate::routing::RouteError;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -99,23 +100,11 @@ impl Shard {
         let headers = Properties::new_checked(properties)
             .ok()
             .and_then(|properties| properties.headers());
-        let mut routed = std::mem::take(&mut self.scratch.routed);
         let keys = [&[key], further_keys].concat();
-        let found = self.router.route_keys(
-            &self.topology,
-            vhost.as_bytes(),
-            exchange,
-            &keys,
-            headers,
-            &mut routed,
-        );
-        let destinations: Rc<[Destination]> = routed
-            .queues
-            .iter()
-            .filter_map(|&id| self.destination(id))
-            .collect();
-        self.scratch.routed = routed;
-        found.map_err(|error| error.refusal(vhost.as_bytes(), exchange))?;
+        let found = self.destinations_of(vhost.as_bytes(), exchange, &keys, headers);
+        let destinations: Rc<[Destination]> = found
+            .map_err(|error| error.refusal(vhost.as_bytes(), exchange))?
+            .into();
         let is_of_target = further_keys.is_empty();
         if is_of_target && !self.router.route_depends_on_headers(vhost.as_bytes(), exchange) {
             let epoch = self.topology.epoch();
@@ -123,6 +112,24 @@ impl Shard {
             channel.route.remember(epoch, destinations.clone());
         }
         Ok(destinations)
+    }
+
+    /// The queues that an exchange leads to by any of `keys`, each once.
+    pub(super) fn destinations_of(
+        &mut self,
+        vhost: &[u8],
+        exchange: &[u8],
+        keys: &[&[u8]],
+        headers: Option<FieldTableRef<'_>>,
+    ) -> Result<Vec<Destination>, RouteError> {
+        let mut routed = std::mem::take(&mut self.scratch.routed);
+        let found = self
+            .router
+            .route_keys(&self.topology, vhost, exchange, keys, headers, &mut routed);
+        let queues = routed.queues.iter();
+        let destinations = queues.filter_map(|&id| self.destination(id)).collect();
+        self.scratch.routed = routed;
+        found.map(|()| destinations)
     }
 
     fn destination(&self, queue: QueueId) -> Option<Destination> {

@@ -4,8 +4,10 @@ use super::Shard;
 use super::connect::Next;
 use super::mailbox::{Settlement, ShardMessage};
 use super::queues::{QueueSlot, SharedContents};
+use super::transfer::Cause;
 use crate::channel::Unacked;
 use crate::model::{ChannelNumber, DeliveryTag, QueueId, QueueSequence};
+use crate::queue::dead_letter::DeathReason;
 use crate::storage::{Log, SettleKind};
 
 impl Shard {
@@ -91,11 +93,63 @@ impl Shard {
             Settlement::Acknowledge => {
                 settle_for_good(queue, SettleKind::Acknowledged, sequences, log, shared)
             }
-            Settlement::Reject => settle_for_good(queue, SettleKind::Rejected, sequences, log, shared),
-            Settlement::Requeue => requeue(queue, log, sequences),
+            Settlement::Reject => self.reject(slot, sequences),
+            Settlement::Requeue => self.requeue(slot, sequences),
         }
         self.list_settling(slot);
         self.list_deliverable(slot);
+    }
+
+    /// Messages that nobody wants go where the queue says.
+    fn reject(&mut self, queue_slot: u32, sequences: impl Iterator<Item = QueueSequence>) {
+        for sequence in sequences {
+            let queue = self.queues.get_mut(queue_slot).expect("the caller found it");
+            if let Some(entry) = queue.queue.reject(sequence) {
+                self.give_up(queue_slot, sequence, entry, Cause::Death(DeathReason::Rejected));
+            }
+        }
+    }
+
+    /// Puts messages back to their places; the delivery counts of logged ones are logged. What came back too often, ran out
+    /// meanwhile or is too much leaves at once.
+    fn requeue(&mut self, queue_slot: u32, sequences: impl Iterator<Item = QueueSequence>) {
+        let (mut logged, mut leaving) = (Vec::new(), Vec::new());
+        let queue = self.queues.get_mut(queue_slot).expect("the caller found it");
+        let limit = queue.settings.delivery_limit;
+        for sequence in sequences {
+            let Some(entry) = queue.queue.requeue(sequence) else {
+                continue;
+            };
+            if entry.is_logged() {
+                logged.push((sequence, entry.delivery_count));
+            }
+            let is_over_limit = limit.is_some_and(|limit| u64::from(entry.delivery_count) > limit);
+            if is_over_limit || queue.queue.deadline(sequence).is_some() {
+                leaving.push((sequence, is_over_limit));
+            }
+        }
+        if !logged.is_empty() {
+            self.log.append_requeue(queue.id, queue.vshard, &logged);
+        }
+        for (sequence, is_over_limit) in leaving {
+            match is_over_limit {
+                true => self.give_up_returned(queue_slot, sequence),
+                false => self.expire_if_due(queue_slot, sequence),
+            }
+        }
+        self.keep_limits(queue_slot);
+    }
+
+    fn give_up_returned(&mut self, queue_slot: u32, sequence: QueueSequence) {
+        let queue = self.queues.get_mut(queue_slot).expect("the caller found it");
+        if let Some(entry) = queue.queue.take_ready(sequence) {
+            self.give_up(
+                queue_slot,
+                sequence,
+                entry,
+                Cause::Death(DeathReason::DeliveryLimit),
+            );
+        }
     }
 
     /// Notes that the queue has settles to log.
@@ -133,20 +187,5 @@ fn settle_for_good(
         if let Some(entry) = queue.queue.acknowledge(sequence) {
             queue.release(sequence, entry, kind, log, shared);
         }
-    }
-}
-
-/// Puts messages back to their places; the delivery counts of logged ones are logged.
-fn requeue(queue: &mut QueueSlot, log: &mut Log, sequences: impl Iterator<Item = QueueSequence>) {
-    let mut logged = Vec::new();
-    for sequence in sequences {
-        if let Some(entry) = queue.queue.requeue(sequence)
-            && entry.persistent
-        {
-            logged.push((sequence, entry.delivery_count));
-        }
-    }
-    if !logged.is_empty() {
-        log.append_requeue(queue.id, queue.vshard, &logged);
     }
 }

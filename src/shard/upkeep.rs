@@ -35,7 +35,7 @@ impl Shard {
     pub(super) fn append_given_out(&mut self) {
         let Shard { queues, log, .. } = self;
         for queue in queues.iter() {
-            let logged = queue.queue.given_out().filter(|(_, entry)| entry.persistent);
+            let logged = queue.queue.given_out().filter(|(_, entry)| entry.is_logged());
             let given_out: Vec<_> = logged
                 .map(|(sequence, entry)| (sequence, entry.delivery_count))
                 .collect();

@@ -130,6 +130,7 @@ impl Broker {
                 shards: CORES as u16,
                 was_clean: std::mem::take(&mut self.was_clean),
                 least_queue: u64::from(self.life) << 32,
+                unix_milliseconds: scheduler.now().0 / 1_000_000,
             },
         )?;
         let messages = dealt.iter().map(|dealt| dealt.messages).sum();

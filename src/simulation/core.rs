@@ -195,7 +195,7 @@ impl Core {
         self.gather(scheduler);
         let now = scheduler.now();
         let count = self.events.len();
-        self.shard.set_published_at(now.0 / 1_000_000);
+        self.shard.set_unix_time(now.0 / 1_000_000);
         self.shard.tick(&mut self.events, now, &mut self.outputs)?;
         let Outputs {
             writes,

@@ -37,30 +37,13 @@ pub struct Appended {
 
 impl Log {
     /// Appends a message with an entry for each queue of this core that has it. A body above 1 MiB (a quarter of a
-    /// segment, if that is less) goes into parts first.
+    /// segment, if that is less) goes into parts first. `expires` is when its own time to live runs out, in milliseconds
+    /// since 1970.
     ///
     /// # Panics
     /// If there are no entries, more than `ENTRIES_MAX`, or the content without its body exceeds half a segment.
     #[inline]
-    pub fn append_message(&mut self, entries: &[EntryHeader], content: Content<'_>) -> Appended {
-        self.append_with_expiry(entries, content, None)
-    }
-
-    /// The same for a message that expires, in milliseconds since 1970.
-    ///
-    /// # Panics
-    /// As `append_message`.
-    pub fn append_expiring_message(
-        &mut self,
-        entries: &[EntryHeader],
-        content: Content<'_>,
-        expires: u64,
-    ) -> Appended {
-        self.append_with_expiry(entries, content, Some(expires))
-    }
-
-    #[inline]
-    fn append_with_expiry(
+    pub fn append_message(
         &mut self,
         entries: &[EntryHeader],
         content: Content<'_>,

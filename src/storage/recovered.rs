@@ -43,6 +43,8 @@ pub struct RecoveredMessage {
     pub body_bytes: u32,
     /// Times it was returned to the queue.
     pub delivery_count: u16,
+    /// Whether it has a time to live of its own.
+    pub expires: bool,
     /// Whether the log knows that it was delivered before. Deliveries are not logged, so others may have been, too.
     pub redelivered: bool,
 }
@@ -118,6 +120,7 @@ impl Recovered {
                 length,
                 body_bytes,
                 delivery_count,
+                expires: message.expires_at().is_some(),
                 redelivered,
             };
             queue.live.insert(entry.sequence, recovered);

@@ -412,11 +412,11 @@ fn smaller_segments_still_hold_the_records_that_are_there() {
     };
     let entry = |sequence| EntryHeader::new(QueueId(1), VshardId(1), QueueSequence(sequence));
     let (mut log, _) = Log::open(disk.share(), ShardId(3), options).unwrap();
-    log.append_message(&[entry(1)], content);
+    log.append_message(&[entry(1)], content, None);
     log.flush().unwrap();
     let disk = disk.kill();
     let (mut log, _) = Log::open(disk.share(), ShardId(3), OPTIONS).unwrap();
-    let moved = log.append_message(&[entry(2)], content);
+    let moved = log.append_message(&[entry(2)], content, None);
     log.flush().unwrap();
     assert_eq!(log.read(moved.position).content, content);
 }
@@ -549,7 +549,10 @@ fn the_same_log_lives_on_a_real_disk() {
     for number in 0..400 {
         let body = body_of(number);
         let entry = EntryHeader::new(QueueId(1), VshardId(1), QueueSequence(number + 1));
-        held.push((number, log.append_message(&[entry], content_of(&body)).position));
+        held.push((
+            number,
+            log.append_message(&[entry], content_of(&body), None).position,
+        ));
         if number % 7 == 6 {
             let (settled, position) = held.remove(0);
             let sequence = QueueSequence(settled + 1);

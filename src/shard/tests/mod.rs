@@ -64,6 +64,7 @@ impl Cores {
             shards: count,
             was_clean: true,
             least_queue: 1,
+            unix_milliseconds: 0,
         };
         let dealt = deal(logs.collect(), options).expect("empty logs are dealt");
         let mut settings = Settings::new(&Config::default(), count);

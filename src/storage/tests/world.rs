@@ -171,7 +171,7 @@ impl World {
             ));
             *sequence += 1;
         }
-        let appended = self.log.append_message(&entries, content_of(&body));
+        let appended = self.log.append_message(&entries, content_of(&body), None);
         for entry in entries {
             let key = (entry.queue.0, entry.sequence.0);
             self.held.insert(

@@ -1,0 +1,184 @@
+//! The story of a message at a queue with rules, or with a time to live of its own: whether the queue takes it, its place
+//! by priority, when it runs out, and who has to go for it.
+//!
+//! ```text
+//!   full, and new ones are refused ──▶ basic.nack          (dead-lettered too, if the queue says so)
+//!   else ──▶ stored ──▶ deadline noted ──▶ while too much is ready, the first goes
+//! ```
+//!
+//! Deliveries happen at the end of a tick, but what counts is what RabbitMQ's queue would find ready: before a message is
+//! refused, dropped or found expired at once, consumers who wait take what they can.
+
+use super::Shard;
+use super::publish::Run;
+use super::transfer::Cause;
+use crate::model::{Content, QueueSequence};
+use crate::protocol::properties::Properties;
+use crate::queue::Occasion;
+use crate::queue::dead_letter::DeathReason;
+use crate::topology::Overflow;
+
+/// What a message asks of its queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wishes {
+    /// How long it may stay, in milliseconds (`expiration`).
+    pub expiration: Option<u64>,
+    /// Its priority.
+    pub priority: u8,
+}
+
+impl Wishes {
+    /// A message that asks for nothing.
+    pub(super) const NONE: Self = Self {
+        expiration: None,
+        priority: 0,
+    };
+
+    /// What checked properties ask for.
+    pub(super) fn of(properties: &[u8]) -> Self {
+        let properties = Properties::trusted(properties);
+        let digits = properties
+            .expiration()
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        Self {
+            expiration: digits.and_then(|digits| digits.parse().ok()),
+            priority: properties.priority().unwrap_or(0),
+        }
+    }
+}
+
+impl Shard {
+    /// Gives a run to queues of this core, message by message. Returns whether a confirm must wait for the log; which
+    /// messages a queue refused is in `refused`.
+    pub(super) fn admit(&mut self, queue_slots: &[u32], run: &Run<'_>) -> bool {
+        let mut must_sync = false;
+        for at in 0..run.places.len() {
+            let wishes = Wishes::of(run.content(at).properties);
+            let (mut durable, mut transient) = (Vec::new(), Vec::new());
+            for &slot in queue_slots {
+                if self.queues.get_mut(slot).is_none_or(|queue| queue.is_frozen) {
+                    continue;
+                }
+                match self.takes(slot, run.content(at)) {
+                    Some(is_durable) if is_durable && run.places[at].is_persistent => durable.push(slot),
+                    Some(_) => transient.push(slot),
+                    None => self.note_refusal(at as u32),
+                }
+            }
+            must_sync |= !durable.is_empty();
+            self.admit_one(&durable, &transient, run, at, wishes);
+        }
+        must_sync
+    }
+
+    fn admit_one(&mut self, durable: &[u32], transient: &[u32], run: &Run<'_>, at: usize, wishes: Wishes) {
+        let next = |shard: &mut Shard, slot| {
+            let queue = shard.queues.get_mut(slot).expect("it takes the message");
+            queue.queue.next_sequence()
+        };
+        let sequences: Vec<QueueSequence> = durable.iter().map(|&slot| next(self, slot)).collect();
+        if !durable.is_empty() {
+            self.store_logged(durable, run.content(at), wishes);
+        }
+        for (&slot, sequence) in durable.iter().zip(sequences) {
+            self.take_in(slot, sequence, wishes);
+        }
+        for &slot in transient {
+            let sequence = self.store_transient(slot, run.content(at), run.shared, wishes.priority);
+            self.take_in(slot, sequence, wishes);
+        }
+    }
+
+    fn note_refusal(&mut self, at: u32) {
+        if self.refused.last() != Some(&at) {
+            self.refused.push(at);
+        }
+    }
+
+    /// Whether the queue takes one more message, and if so, whether it survives a restart.
+    fn takes(&mut self, queue_slot: u32, content: Content<'_>) -> Option<bool> {
+        let queue = self.queues.get_mut(queue_slot)?;
+        let (is_durable, overflow) = (queue.durable, queue.settings.overflow);
+        let body_bytes = content.body.len() as u64;
+        if overflow == Overflow::DropHead || !queue.would_overflow(body_bytes) {
+            return Some(is_durable);
+        }
+        self.deliver_while(queue_slot, |queue| queue.would_overflow(body_bytes));
+        let queue = self.queues.get_mut(queue_slot)?;
+        if !queue.would_overflow(body_bytes) {
+            return Some(is_durable);
+        }
+        if overflow == Overflow::RejectPublishDlx {
+            self.dead_letter_refused(queue_slot, content);
+        }
+        None
+    }
+
+    /// A message has its place: notes when it runs out, and lets go what is too much.
+    fn take_in(&mut self, queue_slot: u32, sequence: QueueSequence, wishes: Wishes) {
+        self.set_deadline(queue_slot, sequence, wishes.expiration, self.unix_milliseconds);
+        self.keep_limits(queue_slot);
+        if wishes.expiration == Some(0) || self.message_ttl(queue_slot) == Some(0) {
+            self.deliver_while(queue_slot, |queue| queue.queue.deadline(sequence).is_some());
+            self.expire_if_due(queue_slot, sequence);
+        }
+        self.list_deliverable(queue_slot);
+    }
+
+    fn message_ttl(&mut self, queue_slot: u32) -> Option<u64> {
+        self.queues.get_mut(queue_slot)?.settings.message_ttl
+    }
+
+    /// Notes when a message runs out that came at `since`.
+    pub(super) fn set_deadline(
+        &mut self,
+        queue_slot: u32,
+        sequence: QueueSequence,
+        expiration: Option<u64>,
+        since: u64,
+    ) {
+        let Some(queue) = self.queues.get_mut(queue_slot) else {
+            return;
+        };
+        match queue.set_deadline(sequence, expiration, since) {
+            Some(at) => self
+                .time_index
+                .insert(queue.due(queue_slot, at, Occasion::Message(sequence.0))),
+            None => self.arm_common_deadline(queue_slot),
+        }
+    }
+
+    /// Lets go the first messages while more is ready than may be.
+    pub(super) fn keep_limits(&mut self, queue_slot: u32) {
+        let overflows = |shard: &mut Shard| {
+            shard
+                .queues
+                .get_mut(queue_slot)
+                .is_some_and(|queue| queue.overflows())
+        };
+        if !overflows(self) {
+            return;
+        }
+        self.deliver_while(queue_slot, |queue| queue.overflows());
+        while overflows(self) {
+            let queue = self.queues.get_mut(queue_slot).expect("it overflows");
+            let Some((sequence, entry)) = queue.queue.take_front() else {
+                return;
+            };
+            self.give_up(queue_slot, sequence, entry, Cause::Death(DeathReason::MaxLength));
+        }
+    }
+
+    /// Delivers while consumers wait and `is_needed` says so.
+    fn deliver_while(&mut self, queue_slot: u32, is_needed: impl Fn(&super::queues::QueueSlot) -> bool) {
+        while self
+            .queues
+            .get_mut(queue_slot)
+            .is_some_and(|queue| is_needed(queue) && queue.queue.can_deliver())
+        {
+            if self.deliver_next(queue_slot).is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! The story of a message that a queue gives up: dropped, or published again by the broker itself (dead letters).
+//!
+//! ```text
+//!   ready, unacked ──give_up──▶ leaving ──carry_transfers──▶ routed ──▶ queues here ────────────────▶ settled
+//!                                                              └──────▶ queues of other cores ──confirmed──▶ settled
+//! ```
+//!
+//! The source settles a logged message only once every target has it as durably as it must be: here that is so when both
+//! records lie in one log, the new one first; another core tells with its watermark, as it tells a publisher. A crash on
+//! the way leaves the message in both, never in none.
+//!
+//! A tick carries a bounded number, and none while another core gives no credit.
+
+use super::Shard;
+use super::forward::counted;
+use super::mailbox::Place;
+use super::publish::Run;
+use super::queues::NO_SLOT;
+use crate::channel::{Confirms, Destination};
+use crate::metrics::ShardCounters;
+use crate::model::{
+    ChannelNumber, ConnectionId, Content, FieldTable, PublishSequence, QueueId, QueueSequence, ShardId,
+    ShortString,
+};
+use crate::protocol::properties::{Properties, PropertiesBuilder};
+use crate::queue::dead_letter::{Death, DeathReason, headers_after, is_cycle};
+use crate::queue::{Entry, Locator};
+use crate::storage::SettleKind;
+use std::collections::VecDeque;
+
+/// Messages that one tick carries.
+const TRANSFERS_A_TICK: usize = 1024;
+/// Bytes of messages that one tick carries.
+const TRANSFER_BYTES_A_TICK: usize = 4 << 20;
+/// Slot that stands for the broker itself where a publisher's connection is named.
+const NO_CONNECTION: u32 = u32::MAX;
+
+/// Why a message leaves its queue without having been delivered for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// It died: to the dead letter exchange.
+    Death(DeathReason),
+}
+
+/// A message that is to be carried.
+#[derive(Clone, Copy, Debug)]
+struct Departure {
+    queue: QueueId,
+    sequence: QueueSequence,
+    cause: Cause,
+}
+
+/// What a core publishes itself.
+#[derive(Default)]
+pub(super) struct Transfers {
+    departures: VecDeque<Departure>,
+    /// Which cores have what was carried to them.
+    confirms: Confirms,
+    /// What waits for that, by its number.
+    unconfirmed: VecDeque<(PublishSequence, QueueId, QueueSequence)>,
+}
+
+impl Transfers {
+    /// Whether something is to be carried.
+    pub(super) fn has_departures(&self) -> bool {
+        !self.departures.is_empty()
+    }
+}
+
+/// A message for a dead letter exchange, in one stretch.
+struct DeadLetter {
+    exchange: ShortString,
+    routing_key: ShortString,
+    /// Keys of its `CC`, unless it got a new key.
+    further_keys: Vec<Vec<u8>>,
+    headers: FieldTable,
+    bytes: Vec<u8>,
+    place: Place,
+}
+
+impl Shard {
+    /// The broker as a publisher.
+    fn itself(&self) -> ConnectionId {
+        ConnectionId {
+            shard: self.id,
+            slot: NO_CONNECTION,
+            generation: 0,
+        }
+    }
+
+    /// Whether the publisher is this broker, not one of its clients.
+    pub(super) fn is_itself(&self, connection: ConnectionId) -> bool {
+        connection.slot == NO_CONNECTION
+    }
+
+    /// Whose confirms a publish counts in: a channel's, or those of this core itself.
+    pub(super) fn confirms_of(
+        &mut self,
+        connection: ConnectionId,
+        channel: ChannelNumber,
+    ) -> Option<&mut Confirms> {
+        match connection.slot {
+            NO_CONNECTION => Some(&mut self.transfers.confirms),
+            _ => self.connections.channel(connection, channel)?.confirms.as_mut(),
+        }
+    }
+
+    /// A message that was taken from its queue is given up: it goes where the queue says, or nowhere.
+    pub(super) fn give_up(&mut self, queue_slot: u32, sequence: QueueSequence, entry: Entry, cause: Cause) {
+        let queue = self
+            .queues
+            .get_mut(queue_slot)
+            .expect("the message was taken from it");
+        let Cause::Death(reason) = cause;
+        count_death(&mut self.counters, reason);
+        if queue.settings.dead_letter.is_some() {
+            queue.queue.hold_leaving(sequence, entry);
+            self.transfers.departures.push_back(Departure {
+                queue: queue.id,
+                sequence,
+                cause,
+            });
+        } else {
+            let kind = settle_kind(reason);
+            queue.release(sequence, entry, kind, &mut self.log, &mut self.shared);
+            self.list_settling(queue_slot);
+        }
+    }
+
+    /// Carries messages that were given up, as many as a tick may. Returns whether more could be carried.
+    pub(super) fn carry_transfers(&mut self) -> bool {
+        let (mut count, mut bytes) = (0, 0);
+        while self.transfers.has_departures() && self.has_credit_everywhere() {
+            if count == TRANSFERS_A_TICK || bytes >= TRANSFER_BYTES_A_TICK {
+                return true;
+            }
+            let departure = self.transfers.departures.pop_front().expect("there is one");
+            bytes += self.carry(&departure);
+            count += 1;
+        }
+        false
+    }
+
+    /// Carries all that leaves a queue, which is about to go.
+    pub(super) fn carry_all_of(&mut self, queue: QueueId) {
+        let (theirs, others) = std::mem::take(&mut self.transfers.departures)
+            .into_iter()
+            .partition(|departure| departure.queue == queue);
+        self.transfers.departures = others;
+        let theirs: VecDeque<Departure> = theirs;
+        for departure in theirs {
+            self.carry(&departure);
+        }
+    }
+
+    fn has_credit_everywhere(&self) -> bool {
+        (0..self.shards).all(|shard| self.mailbox.has_credit(ShardId(shard)))
+    }
+
+    /// Carries one message; returns its length.
+    fn carry(&mut self, departure: &Departure) -> usize {
+        let Some((slot, queue)) = self.queues.find(departure.queue, NO_SLOT) else {
+            return 0;
+        };
+        let Some(&entry) = queue.queue.leaving(departure.sequence) else {
+            return 0;
+        };
+        let Cause::Death(reason) = departure.cause;
+        let bytes = self.stored_bytes(slot, &entry);
+        let content = super::dispatch::whole(&bytes);
+        let last = self.publish_dead_letter(slot, content, reason);
+        match last {
+            Some(number) if entry.is_logged() => {
+                let waits = (number, departure.queue, departure.sequence);
+                self.transfers.unconfirmed.push_back(waits);
+            }
+            _ => self.finish_leaving(departure.queue, departure.sequence),
+        }
+        bytes.len()
+    }
+
+    /// A queue refuses a new message, and dead-letters it.
+    pub(super) fn dead_letter_refused(&mut self, queue_slot: u32, content: Content<'_>) {
+        count_death(&mut self.counters, DeathReason::MaxLength);
+        let is_dead_lettering = |queue: &mut super::queues::QueueSlot| queue.settings.dead_letter.is_some();
+        if self.queues.get_mut(queue_slot).is_some_and(is_dead_lettering) {
+            let refused = std::mem::take(&mut self.refused);
+            self.publish_dead_letter(queue_slot, content, DeathReason::MaxLength);
+            self.refused = refused;
+        }
+    }
+
+    /// Publishes a dead message to its queue's dead letter exchange. Returns the number under which other cores confirm it,
+    /// if it went to some.
+    fn publish_dead_letter(
+        &mut self,
+        queue_slot: u32,
+        content: Content<'_>,
+        reason: DeathReason,
+    ) -> Option<PublishSequence> {
+        let (vhost, letter) = self.dead_letter(queue_slot, content, reason)?;
+        let destinations = self.dead_letter_destinations(&vhost, &letter, reason);
+        let run = Run {
+            exchange: letter.exchange.as_bytes(),
+            routing_key: letter.routing_key.as_bytes(),
+            bytes: &letter.bytes,
+            places: std::slice::from_ref(&letter.place),
+            shared: None,
+        };
+        self.distribute_itself(&run, &destinations)
+    }
+
+    /// Gives a message of the broker's own to its queues. Returns its number if other cores will confirm it.
+    fn distribute_itself(&mut self, run: &Run<'_>, destinations: &[Destination]) -> Option<PublishSequence> {
+        let (own, others): (Vec<&Destination>, Vec<&Destination>) = destinations
+            .iter()
+            .partition(|destination| destination.owner == self.id);
+        let slots: Vec<u32> = own.iter().map(|destination| destination.slot).collect();
+        match slots[..] {
+            [] => {}
+            [only] => drop(self.enqueue(only, run)),
+            _ => drop(self.enqueue_to_all(&slots, run)),
+        }
+        self.refused.clear();
+        if others.is_empty() {
+            return None;
+        }
+        let number = self.transfers.confirms.publish(run.places.len() as u32);
+        let itself = self.itself();
+        self.forward(itself, ChannelNumber(0), run, destinations, Some(number));
+        Some(number)
+    }
+
+    /// The message as it goes on, and the vhost it is in; `None` if its queue has no dead letter exchange any more.
+    fn dead_letter(
+        &mut self,
+        queue_slot: u32,
+        content: Content<'_>,
+        reason: DeathReason,
+    ) -> Option<(ShortString, DeadLetter)> {
+        let seconds = self.unix_milliseconds / 1000;
+        let queue = self.queues.get_mut(queue_slot)?;
+        self.counters.messages_dead_lettered += 1;
+        let target = queue.settings.dead_letter.as_ref()?;
+        let properties = Properties::trusted(content.properties);
+        let headers = headers_after(
+            properties.headers(),
+            &Death {
+                reason,
+                queue: queue.name.as_bytes(),
+                exchange: content.exchange,
+                routing_key: content.routing_key,
+                expiration: properties.expiration(),
+                seconds,
+                is_rekeyed: target.routing_key.is_some(),
+            },
+        );
+        let further_keys = match target.routing_key {
+            Some(_) => Vec::new(),
+            None => crate::channel::copy_keys(properties),
+        };
+        let routing_key = match &target.routing_key {
+            Some(key) => key.clone(),
+            None => ShortString::new(content.routing_key)?,
+        };
+        let mut bytes = Vec::with_capacity(content.encoded_length() + headers.as_bytes().len());
+        let builder = PropertiesBuilder {
+            headers: Some(headers.as_ref()),
+            expiration: None,
+            ..PropertiesBuilder::from(properties)
+        };
+        builder.encode(&mut bytes);
+        let body_begin = bytes.len() as u32;
+        bytes.extend_from_slice(content.body);
+        let place = Place {
+            properties: (0, body_begin),
+            body: (body_begin, bytes.len() as u32),
+            is_persistent: properties.is_persistent(),
+            expires: false,
+        };
+        let letter = DeadLetter {
+            exchange: target.exchange.clone(),
+            routing_key,
+            further_keys,
+            headers,
+            bytes,
+            place,
+        };
+        Some((queue.vhost.clone(), letter))
+    }
+
+    /// The queues a dead letter goes to: none of those where it would run in circles. An exchange that is not there drops
+    /// it, as in RabbitMQ.
+    fn dead_letter_destinations(
+        &mut self,
+        vhost: &ShortString,
+        letter: &DeadLetter,
+        reason: DeathReason,
+    ) -> Vec<Destination> {
+        let keys: Vec<&[u8]> = std::iter::once(letter.routing_key.as_bytes())
+            .chain(letter.further_keys.iter().map(Vec::as_slice))
+            .collect();
+        let headers = Some(letter.headers.as_ref());
+        let exchange = letter.exchange.as_bytes();
+        let found = self.destinations_of(vhost.as_bytes(), exchange, &keys, headers);
+        let Ok(mut destinations) = found else {
+            return Vec::new();
+        };
+        if reason != DeathReason::Rejected {
+            destinations.retain(|destination| {
+                let queue = self.topology.queue_by_id(destination.queue);
+                !queue.is_some_and(|queue| is_cycle(letter.headers.as_ref(), queue.name.as_bytes()))
+            });
+        }
+        destinations
+    }
+
+    /// A stored message in one stretch.
+    fn stored_bytes(&mut self, queue_slot: u32, entry: &Entry) -> Vec<u8> {
+        match entry.locator {
+            Locator::Arena(slot) => {
+                let queue = self.queues.get_mut(queue_slot).expect("the caller found it");
+                queue.arena.read(slot).to_vec()
+            }
+            Locator::Shared(slot) => self.shared.get(slot).to_vec(),
+            Locator::Log { position, .. } => {
+                let stored = self.log.read(position);
+                let parts: Vec<&[u8]> = stored.parts().collect();
+                match parts[..] {
+                    [] => counted(&stored.content).to_vec(),
+                    _ => super::dispatch::in_one_stretch(&stored.content, &parts).to_vec(),
+                }
+            }
+        }
+    }
+
+    /// Other cores have what was carried to them up to `through`.
+    pub(super) fn confirm_transfers(&mut self, owner: ShardId, through: PublishSequence) {
+        let transfers = &mut self.transfers;
+        transfers.confirms.safe_at(owner, through);
+        while transfers.confirms.next_answer().is_some() {}
+        let answered = transfers.confirms.last().0 - transfers.confirms.outstanding();
+        let is_safe = |waits: &mut (PublishSequence, QueueId, QueueSequence)| waits.0.0 <= answered;
+        let mut arrived = Vec::new();
+        while let Some((_, queue, sequence)) = transfers.unconfirmed.pop_front_if(is_safe) {
+            arrived.push((queue, sequence));
+        }
+        for (queue, sequence) in arrived {
+            self.finish_leaving(queue, sequence);
+        }
+    }
+
+    fn finish_leaving(&mut self, queue: QueueId, sequence: QueueSequence) {
+        let Shard {
+            queues, log, shared, ..
+        } = self;
+        let Some((slot, queue)) = queues.find(queue, NO_SLOT) else {
+            return;
+        };
+        if let Some(entry) = queue.queue.finish_leaving(sequence) {
+            queue.release(sequence, entry, SettleKind::DeadLettered, log, shared);
+            self.list_settling(slot);
+        }
+    }
+}
+
+fn count_death(counters: &mut ShardCounters, reason: DeathReason) {
+    match reason {
+        DeathReason::Rejected => {}
+        DeathReason::Expired => counters.messages_expired += 1,
+        DeathReason::MaxLength => counters.messages_over_length += 1,
+        DeathReason::DeliveryLimit => counters.messages_over_delivery_limit += 1,
+    }
+}
+
+fn settle_kind(reason: DeathReason) -> SettleKind {
+    match reason {
+        DeathReason::Rejected | DeathReason::DeliveryLimit => SettleKind::Rejected,
+        DeathReason::Expired => SettleKind::Expired,
+        DeathReason::MaxLength => SettleKind::Dropped,
+    }
+}
