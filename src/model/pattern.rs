@@ -93,7 +93,9 @@ fn compiled(text: &str) -> Result<Regex, PatternError> {
         .size_limit(COMPILED_BYTES_MAX)
         .build();
     built.map_err(|error| match error {
-        regex::Error::CompiledTooBig(bytes) => refuse(format!("it takes more than {bytes} bytes when compiled")),
+        regex::Error::CompiledTooBig(bytes) => {
+            refuse(format!("it takes more than {bytes} bytes when compiled"))
+        }
         other => {
             let told = other.to_string();
             let reason = told.rsplit("error: ").next().unwrap_or(&told);
@@ -216,7 +218,9 @@ fn translated(text: &str) -> Result<String, PatternError> {
             (Place::Class, '&' | '~') => out.extend(['\\', sign]),
             (Place::Plain, '{') if !counts(rest) => out.push_str("\\{"),
             (Place::Plain, '+' | '*') if after_quantifier => {
-                return Err(refuse("a quantifier behind a quantifier, possessive ones are not supported"));
+                return Err(refuse(
+                    "a quantifier behind a quantifier, possessive ones are not supported",
+                ));
             }
             (Place::Plain, '(') => {
                 check_group(rest)?;
@@ -296,7 +300,10 @@ mod tests {
         assert!(fits("orders", "eu.orders.new") && fits("", "any") && fits(".*", ""));
         assert!(fits("^eu", "eu.orders") && !fits("^orders", "eu.orders"));
         assert!(fits(r"^(a|b)\.[0-9]{2,3}$", "b.123") && !fits(r"^(a|b)\.[0-9]{2,3}$", "b.1"));
-        assert!(Pattern::new("^.$").expect("valid").matches(&[0xFF]), "names are bytes");
+        assert!(
+            Pattern::new("^.$").expect("valid").matches(&[0xFF]),
+            "names are bytes"
+        );
     }
 
     #[test]
@@ -324,7 +331,10 @@ mod tests {
         for (pattern, part) in [
             ("*", "repetition operator missing expression"),
             ("(", "unclosed group"),
-            ("a(?!b)", "look-aheads are supported right behind a leading ^ alone"),
+            (
+                "a(?!b)",
+                "look-aheads are supported right behind a leading ^ alone",
+            ),
             ("^(?!a)b|c", "alternatives"),
             ("(?<=a)b", "look-behinds"),
             (r"(a)\1", "references back"),

@@ -8,6 +8,8 @@
 //! answered too only when everything decided before it is applied everywhere, so that whoever was told of a queue
 //! finds it from any connection. `decided` runs ahead of the copies that cores route by.
 
+use super::control_change::ControlChange;
+use crate::auth::Users;
 use crate::model::{
     ConnectionId, FieldTable, Lsn, QueueId, Refusal, ReplyCode, ShardId, ShortString, VSHARD_COUNT, VshardId,
 };
@@ -143,7 +145,7 @@ pub struct PendingAnswer {
 #[derive(Debug)]
 struct PendingChange {
     number: u64,
-    change: Change,
+    change: ControlChange,
     /// The record that must be durable first: that of the last change of the same decision that is logged, if one is.
     durable_at: Option<Lsn>,
 }
@@ -151,6 +153,7 @@ struct PendingChange {
 /// The control shard's state.
 pub struct Control {
     decided: Topology,
+    users: Users,
     queues_of_shard: Vec<u32>,
     vshard_turn: u16,
     next_queue: u64,
@@ -162,14 +165,16 @@ pub struct Control {
 }
 
 impl Control {
-    /// Control over `shards` cores, beginning from the recovered `topology`; `next_queue` is above every queue id ever given.
-    pub fn new(topology: Topology, shards: u16, next_queue: u64) -> Self {
+    /// Control over `shards` cores, beginning from the recovered `topology` and `users`; `next_queue` is above every queue id
+    /// ever given.
+    pub fn new(topology: Topology, users: Users, shards: u16, next_queue: u64) -> Self {
         let mut queues_of_shard = vec![0; usize::from(shards)];
         for queue in topology.queues() {
             queues_of_shard[usize::from(queue.owner.0)] += 1;
         }
         Self {
             decided: topology,
+            users,
             queues_of_shard,
             vshard_turn: 0,
             next_queue,
@@ -186,12 +191,17 @@ impl Control {
         &self.decided
     }
 
+    /// The users as decided.
+    pub fn users(&self) -> &Users {
+        &self.users
+    }
+
     /// Decides `request`. `append` logs the durable changes of a decision, all or none, and returns the last one's record
     /// number.
-    pub fn decide(&mut self, request: ControlRequest, append: &mut dyn FnMut(&[&Change]) -> Lsn) {
+    pub fn decide(&mut self, request: ControlRequest, append: &mut dyn FnMut(&[&ControlChange]) -> Lsn) {
         let verdict = self.judge(&request);
         let answer = verdict.map(|(changes, answer)| {
-            self.enqueue(changes, append);
+            self.enqueue(changes.into_iter().map(ControlChange::from).collect(), append);
             answer
         });
         self.answers.push_back(PendingAnswer {
@@ -202,7 +212,7 @@ impl Control {
     }
 
     /// Takes the changes that may be announced now that the log is durable up to `durable`, with the number of the last.
-    pub fn announce(&mut self, durable: Lsn) -> Option<(u64, Vec<Change>)> {
+    pub fn announce(&mut self, durable: Lsn) -> Option<(u64, Vec<ControlChange>)> {
         let mut changes = Vec::new();
         while let Some(next) = self.unannounced.front() {
             if next.durable_at.is_some_and(|lsn| lsn > durable) {
@@ -233,14 +243,13 @@ impl Control {
     }
 
     /// Makes the changes of one decision true here, and announces them together once they may be.
-    fn enqueue(&mut self, changes: Vec<Change>, append: &mut dyn FnMut(&[&Change]) -> Lsn) {
+    fn enqueue(&mut self, changes: Vec<ControlChange>, append: &mut dyn FnMut(&[&ControlChange]) -> Lsn) {
         let mut durable = Vec::new();
         for change in &changes {
             if change.is_durable(&self.decided) {
                 durable.push(change);
             }
-            self.count_queues(change);
-            self.decided.apply(change);
+            self.make_true(change);
         }
         let durable_at = (!durable.is_empty()).then(|| append(&durable));
         for change in changes {
@@ -250,6 +259,19 @@ impl Control {
                 change,
                 durable_at,
             });
+        }
+    }
+
+    fn make_true(&mut self, change: &ControlChange) {
+        match change {
+            ControlChange::Topology(change) => {
+                self.count_queues(change);
+                self.decided.apply(change);
+                if let Change::VhostDeleted { name } = change {
+                    self.users.forget_vhost(name);
+                }
+            }
+            ControlChange::Users(change) => self.users.apply(change),
         }
     }
 
@@ -384,6 +406,7 @@ impl Control {
                 },
             ));
         }
+        self.check_queue_limit(&request.vhost, name)?;
         let lane = self.lane_asked_for(request, name, arguments)?;
         let near = (*exclusive || *server_named).then_some(connection.shard);
         let owner = lane.or(near).unwrap_or_else(|| self.least_loaded_shard());
@@ -404,6 +427,21 @@ impl Control {
             created: true,
         };
         Ok((vec![Change::QueueDeclared(definition)], answer))
+    }
+
+    /// 406 when the vhost has as many queues as it may; control knows all of them.
+    fn check_queue_limit(&self, vhost: &ShortString, name: &ShortString) -> Result<(), Refusal> {
+        let limits = self.decided.vhost_limits(vhost.as_bytes()).unwrap_or_default();
+        let count = self.decided.queue_count(vhost.as_bytes()) as u64;
+        match limits.max_queues {
+            Some(most) if count >= most => {
+                let text = format!(
+                    "cannot declare queue '{name}': queue limit in vhost '{vhost}' ({most}) is reached"
+                );
+                Err(Refusal::new(ReplyCode::PreconditionFailed, text))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The core that `x-lane` names.
@@ -478,7 +516,7 @@ mod tests {
 
     #[test]
     fn a_deletion_is_logged_and_announced_as_one_decision() {
-        let mut control = Control::new(bound_queue(), 1, 8);
+        let mut control = Control::new(bound_queue(), Users::default(), 1, 8);
         let request = ControlRequest {
             reply_to: ReplyTo::Nobody,
             vhost: ShortString::from("/"),
@@ -496,6 +534,6 @@ mod tests {
         assert_eq!(control.announce(Lsn(4)), None);
         let (number, changes) = control.announce(Lsn(5)).expect("it is durable");
         assert_eq!((number, changes.len()), (3, 3));
-        assert_eq!(changes[2], Change::QueueDeleted { id: QUEUE });
+        assert_eq!(changes[2], Change::QueueDeleted { id: QUEUE }.into());
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::control::{ControlRequest, ReplyTo};
+use super::control_change::ControlChange;
 use super::mailbox::ShardMessage;
 use super::queues::QueueSlot;
 use crate::model::ShardId;
@@ -14,7 +15,7 @@ impl Shard {
         let Shard { control, log, .. } = self;
         let control = control.as_mut().expect("requests go to the control shard");
         control.decide(request, &mut |decision| {
-            let encoded: Vec<Vec<u8>> = decision.iter().map(|change| encoded(change)).collect();
+            let encoded: Vec<Vec<u8>> = decision.iter().map(|change| change.encoded()).collect();
             log.append_topology(encoded.iter().map(Vec::as_slice))
         });
         self.announce();
@@ -35,7 +36,7 @@ impl Shard {
             crate::config::Durability::Write => self.log.flushed_lsn(),
         };
         if let Some((number, changes)) = control.announce(durable) {
-            let changes: Arc<[Change]> = changes.into();
+            let changes: Arc<[ControlChange]> = changes.into();
             for shard in (0..self.shards).map(ShardId) {
                 self.say(
                     shard,
@@ -68,30 +69,33 @@ impl Shard {
     }
 
     /// Applies control's changes to this core's copy, and to the queues it owns.
-    pub(super) fn apply(&mut self, number: u64, changes: &[Change]) {
+    pub(super) fn apply(&mut self, number: u64, changes: &[ControlChange]) {
         for change in changes {
             match change {
-                Change::QueueDeclared(queue) if queue.owner == self.id => {
-                    let slot = self.queues.add(QueueSlot::new(queue));
-                    self.renew_lease(slot);
-                    self.arm_lease(slot);
-                    self.counters.queues_created += 1;
-                }
-                Change::QueueDeclared(queue) => self.queues.heard_of(queue.id),
-                Change::QueueDeleted { id } => self.drop_queue(*id),
-                _ => {}
+                ControlChange::Topology(change) => self.apply_to_topology(change),
+                ControlChange::Users(change) => self.apply_to_users(change),
             }
-            self.topology.apply(change);
-            self.router.apply(change);
         }
         self.applied_number = number;
         self.say(ShardId(0), ShardMessage::Applied { number });
         self.take_early_mail();
     }
-}
 
-fn encoded(change: &Change) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    change.encode(&mut bytes);
-    bytes
+    fn apply_to_topology(&mut self, change: &Change) {
+        match change {
+            Change::QueueDeclared(queue) if queue.owner == self.id => {
+                let settings = self.topology.queue_settings(queue);
+                let slot = self.queues.add(QueueSlot::new(queue, settings));
+                self.renew_lease(slot);
+                self.arm_lease(slot);
+                self.counters.queues_created += 1;
+            }
+            Change::QueueDeclared(queue) => self.queues.heard_of(queue.id),
+            Change::QueueDeleted { id } => self.drop_queue(*id),
+            _ => {}
+        }
+        self.topology.apply(change);
+        self.router.apply(change);
+        self.follow(change);
+    }
 }

@@ -29,6 +29,7 @@ pub mod connect;
 pub mod connections;
 pub mod consume;
 pub mod control;
+pub mod control_change;
 pub mod core_loop;
 pub mod credit;
 pub mod decide;
@@ -40,10 +41,12 @@ pub mod enqueue;
 pub mod expire;
 pub mod forward;
 pub mod heartbeat;
+pub mod in_force;
 pub mod mail;
 pub mod mailbox;
 pub mod obey;
 pub mod owner;
+pub mod permit;
 pub mod pressure;
 pub mod publish;
 pub mod queues;
@@ -229,6 +232,7 @@ impl Shard {
         let mut router = Router::new();
         for change in topology.snapshot_durable() {
             router.apply(&change);
+            router.choose_alternates(&change, &topology);
         }
         let mailbox = Mailbox::new(id, shards, settings.ring_credit_bytes);
         let mut shard = Self {

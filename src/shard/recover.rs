@@ -13,7 +13,9 @@
 
 use super::admit::Wishes;
 use super::control::Control;
+use super::control_change::ControlChange;
 use super::queues::{QueueSlot, Queues};
+use crate::auth::Users;
 use crate::config::Config;
 use crate::model::{Content, QueueId, QueueSequence, ShardId};
 use crate::queue::{self, Locator};
@@ -36,6 +38,8 @@ pub struct Dealt {
     pub queues: Queues,
     /// What is declared.
     pub topology: Topology,
+    /// Who may do what.
+    pub users: Users,
     /// Control, for core 0.
     pub control: Option<Control>,
     /// Messages recovered into its queues.
@@ -163,7 +167,7 @@ fn tell_tail(shard: usize, found: &RecoveredLog) {
 /// # Errors
 /// A log cannot be written, or the topology in it cannot be decoded.
 pub fn deal(mut logs: Vec<OpenedLog>, options: RecoveryOptions) -> Result<Vec<Dealt>, StorageError> {
-    let topology = read_topology(&logs[0].found, options.shards)?;
+    let (topology, users) = read_topology(&logs[0].found, options.shards)?;
     let next_queue = next_queue(&topology, &logs).max(options.least_queue);
     level_segments(&mut logs);
     move_strays(&mut logs, &topology, COPIED_BYTES_A_SYNC)?;
@@ -172,11 +176,13 @@ pub fn deal(mut logs: Vec<OpenedLog>, options: RecoveryOptions) -> Result<Vec<De
         let id = ShardId(index as u16);
         let OpenedLog { mut log, found } = opened;
         let (queues, messages) = restore_queues(id, &topology, found, &mut log, options);
-        let control = (index == 0).then(|| Control::new(topology.clone(), options.shards, next_queue));
+        let control =
+            (index == 0).then(|| Control::new(topology.clone(), users.clone(), options.shards, next_queue));
         dealt.push(Dealt {
             log,
             queues,
             topology: topology.clone(),
+            users: users.clone(),
             control,
             messages,
         });
@@ -184,18 +190,24 @@ pub fn deal(mut logs: Vec<OpenedLog>, options: RecoveryOptions) -> Result<Vec<De
     Ok(dealt)
 }
 
-fn read_topology(found: &RecoveredLog, shards: u16) -> Result<Topology, StorageError> {
-    let mut topology = Topology::new();
+/// What the control shard's log says of what is declared and who may do what.
+fn read_topology(found: &RecoveredLog, shards: u16) -> Result<(Topology, Users), StorageError> {
+    let (mut topology, mut users) = (Topology::new(), Users::default());
     for bytes in &found.topology {
-        let change = Change::decode(bytes).map_err(|error| {
+        let change = ControlChange::decode(bytes).map_err(|error| {
             std::io::Error::new(
                 std::io::ErrorKind::InvalidData,
                 format!("declared topology: {error}"),
             )
         })?;
-        topology.apply(&housed(change, shards));
+        match change {
+            ControlChange::Topology(change) => {
+                topology.apply(&housed(change, shards));
+            }
+            ControlChange::Users(change) => users.apply(&change),
+        }
     }
-    Ok(topology)
+    Ok((topology, users))
 }
 
 /// A queue of a core that this run does not have gets an owner by its vshard.
@@ -342,7 +354,9 @@ fn restore_queues(
         let recovered = contents.remove(&definition.id).unwrap_or_default();
         if definition.owner == id {
             messages += recovered.live.len() as u64;
-            let mut slot = restored(definition, recovered, log, options.was_clean);
+            let settings = topology.queue_settings(definition);
+            let slot = QueueSlot::new(definition, settings);
+            let mut slot = restored(slot, recovered, log, options.was_clean);
             slot.last_used = options.unix_milliseconds;
             queues.add(slot);
         } else {
@@ -360,13 +374,7 @@ fn restore_queues(
 }
 
 /// A queue with its messages. After a crash nobody knows which were delivered, so all are marked.
-fn restored(
-    definition: &QueueDefinition,
-    recovered: RecoveredQueue,
-    log: &Log,
-    was_clean: bool,
-) -> QueueSlot {
-    let mut slot = QueueSlot::new(definition);
+fn restored(mut slot: QueueSlot, recovered: RecoveredQueue, log: &Log, was_clean: bool) -> QueueSlot {
     for (sequence, message) in recovered.live {
         let locator = Locator::Log {
             position: message.position,
@@ -499,7 +507,7 @@ mod tests {
     fn a_long_queue_moves_in_many_small_writes() {
         let mut disks = two_logs(100);
         let mut logs = reopened(&mut disks);
-        let topology = read_topology(&logs[0].found, 1).expect("decoded");
+        let (topology, _) = read_topology(&logs[0].found, 1).expect("decoded");
         move_strays(&mut logs, &topology, 10_000).expect("moved");
         let metrics = logs[0].log.metrics();
         assert!(metrics.batches_written >= 9 && metrics.syncs >= 9, "{metrics:?}");
@@ -512,7 +520,7 @@ mod tests {
             for writes in 0..8 {
                 let mut disks = two_logs(100);
                 let mut logs = reopened(&mut disks);
-                let topology = read_topology(&logs[0].found, 1).expect("decoded");
+                let (topology, _) = read_topology(&logs[0].found, 1).expect("decoded");
                 disks[fails_in].set_faults(Faults {
                     writes_left: Some(writes),
                     ..Faults::default()

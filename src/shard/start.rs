@@ -9,7 +9,6 @@ use super::core_loop::{CoreLoop, HelperReply};
 use super::mailbox::Batch;
 use super::recover::{Dealt, note_clean_stop, recover};
 use super::{Beginning, Shard, settings::Settings};
-use crate::auth::Users;
 use crate::config::Config;
 use crate::connection::ServerIdentity;
 use crate::model::ShardId;
@@ -324,6 +323,7 @@ impl CoreStart {
             log,
             queues,
             topology,
+            users,
             control,
             ..
         } = self.dealt;
@@ -338,7 +338,7 @@ impl CoreStart {
             shards: self.shards,
             settings: Settings::new(&self.config, self.shards),
             identity,
-            users: Users::default(),
+            users,
             control,
             topology,
             queues,

@@ -80,29 +80,36 @@ pub struct Exchange {
     pub internal: bool,
     /// As declared.
     pub arguments: FieldTable,
-    /// Where a message goes that matched no binding; the exchange of this name need not exist.
+    /// Where a message goes that matched no binding, by the arguments or by a policy; the exchange of this name need not
+    /// exist.
     pub alternate: Option<ShortString>,
 }
 
 impl Exchange {
     /// An exchange with these properties, and the alternate exchange that `arguments` name.
     pub fn new(name: ShortString, kind: ExchangeKind, flags: ExchangeFlags, arguments: FieldTable) -> Self {
-        let alternate = arguments.as_ref().get(ALTERNATE_EXCHANGE.as_bytes());
-        let alternate = alternate.and_then(|value| ShortString::new(value.as_string()?));
         let ExchangeFlags {
             durable,
             auto_delete,
             internal,
         } = flags;
-        Self {
+        let mut exchange = Self {
             name,
             kind,
             durable,
             auto_delete,
             internal,
             arguments,
-            alternate,
-        }
+            alternate: None,
+        };
+        exchange.alternate = exchange.declared_alternate();
+        exchange
+    }
+
+    /// The alternate exchange that the arguments name.
+    pub(super) fn declared_alternate(&self) -> Option<ShortString> {
+        let alternate = self.arguments.as_ref().get(ALTERNATE_EXCHANGE.as_bytes());
+        ShortString::new(alternate?.as_string()?)
     }
 
     /// One of the exchanges that every vhost has.
@@ -203,7 +210,7 @@ impl Topology {
 }
 
 /// 403 when `name` is the default exchange's.
-pub(super) fn check_not_default(name: &[u8]) -> Result<(), Refusal> {
+pub fn check_not_default(name: &[u8]) -> Result<(), Refusal> {
     if name.is_empty() {
         Err(default_exchange())
     } else {

@@ -59,9 +59,9 @@ impl ApplyTo {
 
     fn covers(self, target: Target<'_>) -> bool {
         match (self, target) {
-            (ApplyTo::All, _) | (ApplyTo::Exchanges, Target::Exchange) | (ApplyTo::Queues, Target::Queue(_)) => {
-                true
-            }
+            (ApplyTo::All, _)
+            | (ApplyTo::Exchanges, Target::Exchange)
+            | (ApplyTo::Queues, Target::Queue(_)) => true,
             (ApplyTo::ClassicQueues, Target::Queue(kind)) => kind == b"classic",
             (ApplyTo::QuorumQueues, Target::Queue(kind)) => kind == b"quorum",
             (ApplyTo::Streams, Target::Queue(kind)) => kind == b"stream",
@@ -260,12 +260,8 @@ pub(super) mod tests {
     #[test]
     fn the_highest_priority_wins_and_the_first_by_name_of_those_alike() {
         let mut table = PolicyTable::default();
-        for (name, pattern, priority) in [
-            ("low", "", 0),
-            ("b", "^a", 5),
-            ("a", "^a", 5),
-            ("other", "^z", 9),
-        ] {
+        for (name, pattern, priority) in [("low", "", 0), ("b", "^a", 5), ("a", "^a", 5), ("other", "^z", 9)]
+        {
             table.set(&policy(name, pattern, priority, limit(1)));
         }
         assert_eq!(highest(&table, "abc", CLASSIC), Some(&b"a"[..]));
@@ -289,7 +285,11 @@ pub(super) mod tests {
                 ..policy("p", "", 0, limit(1))
             });
             assert!(highest(&table, "a", target).is_some(), "{apply_to:?}");
-            let other = if target == Target::Exchange { CLASSIC } else { Target::Exchange };
+            let other = if target == Target::Exchange {
+                CLASSIC
+            } else {
+                Target::Exchange
+            };
             assert!(highest(&table, "a", other).is_none(), "{apply_to:?}");
             assert_eq!(ApplyTo::parse(apply_to.name()), Some(apply_to));
         }
@@ -306,9 +306,13 @@ pub(super) mod tests {
 
     #[test]
     fn the_operator_bounds_numbers_and_wins_otherwise() {
-        let user = FieldTable::builder().long("max-length", 5).string("overflow", "drop-head");
+        let user = FieldTable::builder()
+            .long("max-length", 5)
+            .string("overflow", "drop-head");
         let user = policy("u", "", 0, user.long("expires", 7).build());
-        let operator = FieldTable::builder().long("max-length", 9).string("overflow", "reject-publish");
+        let operator = FieldTable::builder()
+            .long("max-length", 9)
+            .string("overflow", "reject-publish");
         let operator = policy("o", "", 0, operator.build());
         let policies = Policies {
             user: Some(&user),

@@ -58,19 +58,74 @@ const KEYS: &[(&str, Rule, &str, bool)] = &[
     ("message-ttl", Rule::AtLeast(0), "message TTL", BOTH),
     ("expires", Rule::AtLeast(1), "queue expiry", BOTH),
     ("max-length", Rule::AtLeast(0), "maximum length", BOTH),
-    ("max-length-bytes", Rule::AtLeast(0), "maximum length in bytes", BOTH),
-    ("max-in-memory-length", Rule::AtLeast(0), "maximum memory in bytes", BOTH),
-    ("max-in-memory-bytes", Rule::AtLeast(0), "maximum memory in bytes", BOTH),
-    ("overflow", Rule::OneOf(&["drop-head", "reject-publish", "reject-publish-dlx"]), "overflow value", BOTH),
-    ("dead-letter-exchange", Rule::Text, "dead letter exchange name", USER),
-    ("dead-letter-routing-key", Rule::Text, "dead letter routing key", USER),
-    ("dead-letter-strategy", Rule::OneOf(&["at-most-once", "at-least-once"]), "dead letter strategy", USER),
+    (
+        "max-length-bytes",
+        Rule::AtLeast(0),
+        "maximum length in bytes",
+        BOTH,
+    ),
+    (
+        "max-in-memory-length",
+        Rule::AtLeast(0),
+        "maximum memory in bytes",
+        BOTH,
+    ),
+    (
+        "max-in-memory-bytes",
+        Rule::AtLeast(0),
+        "maximum memory in bytes",
+        BOTH,
+    ),
+    (
+        "overflow",
+        Rule::OneOf(&["drop-head", "reject-publish", "reject-publish-dlx"]),
+        "overflow value",
+        BOTH,
+    ),
+    (
+        "dead-letter-exchange",
+        Rule::Text,
+        "dead letter exchange name",
+        USER,
+    ),
+    (
+        "dead-letter-routing-key",
+        Rule::Text,
+        "dead letter routing key",
+        USER,
+    ),
+    (
+        "dead-letter-strategy",
+        Rule::OneOf(&["at-most-once", "at-least-once"]),
+        "dead letter strategy",
+        USER,
+    ),
     ("delivery-limit", Rule::AtLeast(0), "delivery limit", BOTH),
     ("consumer-timeout", Rule::AtLeast(0), "consumer timeout", USER),
-    ("consumer-disconnected-timeout", Rule::AtLeast(0), "consumer disconnected timeout", USER),
-    ("delayed-retry-type", Rule::OneOf(&["disabled", "all", "failed", "returned"]), "delayed retry type", BOTH),
-    ("delayed-retry-min", Rule::AtLeast(1), "delayed retry minimum", BOTH),
-    ("delayed-retry-max", Rule::AtLeast(1), "delayed retry maximum", BOTH),
+    (
+        "consumer-disconnected-timeout",
+        Rule::AtLeast(0),
+        "consumer disconnected timeout",
+        USER,
+    ),
+    (
+        "delayed-retry-type",
+        Rule::OneOf(&["disabled", "all", "failed", "returned"]),
+        "delayed retry type",
+        BOTH,
+    ),
+    (
+        "delayed-retry-min",
+        Rule::AtLeast(1),
+        "delayed retry minimum",
+        BOTH,
+    ),
+    (
+        "delayed-retry-max",
+        Rule::AtLeast(1),
+        "delayed retry maximum",
+        BOTH,
+    ),
     ("target-group-size", Rule::AtLeast(1), "target group size", BOTH),
     ("member-placement-tag", Rule::Text, "member placement tag", BOTH),
     (
@@ -81,20 +136,60 @@ const KEYS: &[(&str, Rule, &str, bool)] = &[
     ),
     ("initial-cluster-size", Rule::AtLeast(0), "cluster size", USER),
     ("max-age", Rule::Age, "max age", USER),
-    ("stream-max-segment-size-bytes", Rule::AtLeast(0), "segment size", USER),
+    (
+        "stream-max-segment-size-bytes",
+        Rule::AtLeast(0),
+        "segment size",
+        USER,
+    ),
     ("stream-filter-size-bytes", Rule::AtLeast(16), "filter size", USER),
-    ("queue-mode", Rule::OneOf(&["default", "lazy"]), "queue-mode value", USER),
-    ("queue-version", Rule::Number(&[1, 2]), "queue-version value", BOTH),
-    ("queue-master-locator", Rule::Anything, "queue master locator", USER),
+    (
+        "queue-mode",
+        Rule::OneOf(&["default", "lazy"]),
+        "queue-mode value",
+        USER,
+    ),
+    (
+        "queue-version",
+        Rule::Number(&[1, 2]),
+        "queue-version value",
+        BOTH,
+    ),
+    (
+        "queue-master-locator",
+        Rule::Anything,
+        "queue master locator",
+        USER,
+    ),
     ("ha-mode", Rule::Anything, "ha-mode", USER),
     ("ha-params", Rule::Anything, "ha-params", USER),
     ("ha-sync-mode", Rule::Anything, "ha-sync-mode", USER),
     ("ha-sync-batch-size", Rule::Anything, "ha-sync-batch-size", BOTH),
-    ("ha-promote-on-shutdown", Rule::Anything, "ha-promote-on-shutdown", USER),
-    ("ha-promote-on-failure", Rule::Anything, "ha-promote-on-failure", USER),
+    (
+        "ha-promote-on-shutdown",
+        Rule::Anything,
+        "ha-promote-on-shutdown",
+        USER,
+    ),
+    (
+        "ha-promote-on-failure",
+        Rule::Anything,
+        "ha-promote-on-failure",
+        USER,
+    ),
     ("federation-upstream", Rule::Anything, "federation upstream", USER),
-    ("federation-upstream-set", Rule::Anything, "federation upstream set", USER),
-    ("federation-upstream-pattern", Rule::Anything, "federation upstream pattern", USER),
+    (
+        "federation-upstream-set",
+        Rule::Anything,
+        "federation upstream set",
+        USER,
+    ),
+    (
+        "federation-upstream-pattern",
+        Rule::Anything,
+        "federation upstream pattern",
+        USER,
+    ),
     ("shards-per-node", Rule::Anything, "number of shards", USER),
     ("routing-key", Rule::Anything, "routing key", USER),
 ];
@@ -131,16 +226,23 @@ pub fn is_without_effect(key: &[u8]) -> bool {
 }
 
 fn check_entry(kind: PolicyKind, key: &[u8], value: FieldValue<'_>) -> Result<(), PolicyFault> {
-    let known = KEYS
-        .iter()
-        .find(|(known, _, _, is_operators)| known.as_bytes() == key && (kind == PolicyKind::User || *is_operators));
+    let known = KEYS.iter().find(|(known, _, _, is_operators)| {
+        known.as_bytes() == key && (kind == PolicyKind::User || *is_operators)
+    });
     let Some(&(key, rule, what, _)) = known else {
         let key = String::from_utf8_lossy(key).into_owned();
-        return Err(PolicyFault::Unknown { key, found: term(value) });
+        return Err(PolicyFault::Unknown {
+            key,
+            found: term(value),
+        });
     };
     match rule.allows(value) {
         true => Ok(()),
-        false => Err(PolicyFault::Value { key, found: term(value), what }),
+        false => Err(PolicyFault::Value {
+            key,
+            found: term(value),
+            what,
+        }),
     }
 }
 
@@ -178,25 +280,67 @@ mod tests {
 
     #[test]
     fn every_key_is_refused_with_rabbitmqs_text() {
-        let (int, text) = (FieldValue::Int64, |text: &'static str| FieldValue::LongString(text.as_bytes()));
+        let (int, text) = (FieldValue::Int64, |text: &'static str| {
+            FieldValue::LongString(text.as_bytes())
+        });
         for (key, value, expected) in [
             ("message-ttl", int(-1), "-1 is not a valid message TTL"),
             ("message-ttl", text("x"), "<<\"x\">> is not a valid message TTL"),
             ("expires", int(0), "0 is not a valid queue expiry"),
             ("max-length", int(-1), "-1 is not a valid maximum length"),
-            ("max-length-bytes", int(-1), "-1 is not a valid maximum length in bytes"),
-            ("overflow", text("foo"), "<<\"foo\">> is not a valid overflow value"),
+            (
+                "max-length-bytes",
+                int(-1),
+                "-1 is not a valid maximum length in bytes",
+            ),
+            (
+                "overflow",
+                text("foo"),
+                "<<\"foo\">> is not a valid overflow value",
+            ),
             ("overflow", int(1), "1 is not a valid overflow value"),
-            ("dead-letter-exchange", int(5), "5 is not a valid dead letter exchange name"),
-            ("dead-letter-routing-key", int(5), "5 is not a valid dead letter routing key"),
-            ("dead-letter-strategy", text("x"), "<<\"x\">> is not a valid dead letter strategy"),
-            ("alternate-exchange", int(5), "5 is not a valid alternate exchange name"),
+            (
+                "dead-letter-exchange",
+                int(5),
+                "5 is not a valid dead letter exchange name",
+            ),
+            (
+                "dead-letter-routing-key",
+                int(5),
+                "5 is not a valid dead letter routing key",
+            ),
+            (
+                "dead-letter-strategy",
+                text("x"),
+                "<<\"x\">> is not a valid dead letter strategy",
+            ),
+            (
+                "alternate-exchange",
+                int(5),
+                "5 is not a valid alternate exchange name",
+            ),
             ("delivery-limit", int(-1), "-1 is not a valid delivery limit"),
-            ("queue-leader-locator", text("x"), "<<\"x\">> is not a valid queue leader locator value"),
-            ("stream-max-segment-size-bytes", int(-1), "-1 is not a valid segment size"),
-            ("queue-mode", text("foo"), "<<\"foo\">> is not a valid queue-mode value"),
+            (
+                "queue-leader-locator",
+                text("x"),
+                "<<\"x\">> is not a valid queue leader locator value",
+            ),
+            (
+                "stream-max-segment-size-bytes",
+                int(-1),
+                "-1 is not a valid segment size",
+            ),
+            (
+                "queue-mode",
+                text("foo"),
+                "<<\"foo\">> is not a valid queue-mode value",
+            ),
             ("queue-version", int(3), "3 is not a valid queue-version value"),
-            ("foo", int(1), "[{<<\"foo\">>,1}] are not recognised policy settings"),
+            (
+                "foo",
+                int(1),
+                "[{<<\"foo\">>,1}] are not recognised policy settings",
+            ),
         ] {
             assert_eq!(told(PolicyKind::User, key, value).as_deref(), Some(expected));
         }
@@ -210,12 +354,18 @@ mod tests {
         let refused = told(PolicyKind::Operator, "dead-letter-exchange", dlx);
         let expected = "[{<<\"dead-letter-exchange\">>,<<\"x\">>}] are not recognised policy settings";
         assert_eq!(refused.as_deref(), Some(expected));
-        assert_eq!(told(PolicyKind::Operator, "max-length", FieldValue::Int64(5)), None);
+        assert_eq!(
+            told(PolicyKind::Operator, "max-length", FieldValue::Int64(5)),
+            None
+        );
     }
 
     #[test]
     fn all_faults_are_told_together() {
-        let definition = FieldTable::builder().int("expires", 0).int("max-length", -1).int("x", 1);
+        let definition = FieldTable::builder()
+            .int("expires", 0)
+            .int("max-length", -1)
+            .int("x", 1);
         let faults = check_policy(PolicyKind::User, definition.build().as_ref()).expect_err("three faults");
         assert_eq!(faults.len(), 3);
     }
@@ -226,6 +376,9 @@ mod tests {
             assert!(KEYS.iter().any(|(known, ..)| known == key) && !is_without_effect(key.as_bytes()));
         }
         assert!(is_without_effect(b"ha-mode"));
-        assert_eq!(told(PolicyKind::User, "max-age", FieldValue::LongString(b"7D")), None);
+        assert_eq!(
+            told(PolicyKind::User, "max-age", FieldValue::LongString(b"7D")),
+            None
+        );
     }
 }
