@@ -3,7 +3,7 @@
 //! Unknown arguments are accepted, kept and never compared, as RabbitMQ does. `x-lane` is LaneMQ's own: the number
 //! of the core that the queue shall live on; it is no part of the queue's identity, since queues may move.
 
-use crate::model::{FieldTableRef, FieldValue, Refusal, ReplyCode};
+use crate::model::{FieldTableRef, FieldValue, Refusal, ReplyCode, ShortString};
 
 use super::erlang_term::string;
 use super::refusal::{Entity, invalid_argument, invalid_type};
@@ -86,6 +86,20 @@ pub(super) fn check_queue_arguments(queue: Entity<'_>, arguments: FieldTableRef<
             Err(Refusal::new(ReplyCode::PreconditionFailed, text))
         }
         None => Ok(()),
+    }
+}
+
+/// Checks the arguments of a queue that another broker has had: those of the types that only it knows are not judged. 406
+/// names the first that is wrong.
+pub fn check_imported_queue(
+    vhost: &ShortString,
+    name: &ShortString,
+    arguments: FieldTableRef<'_>,
+) -> Result<(), Refusal> {
+    let kind = arguments.get(b"x-queue-type").and_then(|kind| kind.as_string());
+    match kind {
+        Some(b"quorum" | b"stream") => Ok(()),
+        _ => check_queue_arguments(Entity::queue(vhost.as_bytes(), name.as_bytes()), arguments),
     }
 }
 
