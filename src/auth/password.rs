@@ -112,6 +112,11 @@ impl PasswordHash {
         }
     }
 
+    /// The hash of a password that a client or a file has told.
+    pub fn salted(algorithm: HashAlgorithm, salt: [u8; SALT_BYTES], password: &Password) -> Self {
+        Self::of(algorithm, salt, password.as_bytes())
+    }
+
     /// The hash that a user without a password has.
     pub fn none() -> Self {
         Self {

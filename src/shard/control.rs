@@ -9,6 +9,7 @@
 //! finds it from any connection. `decided` runs ahead of the copies that cores route by.
 
 use super::control_change::ControlChange;
+use super::import::Decision;
 use crate::auth::Users;
 use crate::model::{
     ConnectionId, FieldTable, Lsn, QueueId, Refusal, ReplyCode, ShardId, ShortString, VSHARD_COUNT, VshardId,
@@ -201,7 +202,11 @@ impl Control {
     pub fn decide(&mut self, request: ControlRequest, append: &mut dyn FnMut(&[&ControlChange]) -> Lsn) {
         let verdict = self.judge(&request);
         let answer = verdict.map(|(changes, answer)| {
-            self.enqueue(changes.into_iter().map(ControlChange::from).collect(), append);
+            let mut decision = Decision::default();
+            for change in changes {
+                self.take(&mut decision, change.into());
+            }
+            self.enqueue(decision, append);
             answer
         });
         self.answers.push_back(PendingAnswer {
@@ -242,15 +247,19 @@ impl Control {
         Some((next.reply_to, next.answer))
     }
 
-    /// Makes the changes of one decision true here, and announces them together once they may be.
-    fn enqueue(&mut self, changes: Vec<ControlChange>, append: &mut dyn FnMut(&[&ControlChange]) -> Lsn) {
-        let mut durable = Vec::new();
-        for change in &changes {
-            if change.is_durable(&self.decided) {
-                durable.push(change);
-            }
-            self.make_true(change);
+    /// Adds a change to a decision, and makes it true here.
+    pub(super) fn take(&mut self, decision: &mut Decision, change: ControlChange) {
+        if change.is_durable(&self.decided) {
+            decision.durable.push(decision.changes.len());
         }
+        self.make_true(&change);
+        decision.changes.push(change);
+    }
+
+    /// Announces the changes of a decision together once they may be.
+    pub(super) fn enqueue(&mut self, decision: Decision, append: &mut dyn FnMut(&[&ControlChange]) -> Lsn) {
+        let Decision { changes, durable } = decision;
+        let durable: Vec<_> = durable.iter().map(|&at| &changes[at]).collect();
         let durable_at = (!durable.is_empty()).then(|| append(&durable));
         for change in changes {
             self.decided_number += 1;
@@ -409,19 +418,18 @@ impl Control {
         self.check_queue_limit(&request.vhost, name)?;
         let lane = self.lane_asked_for(request, name, arguments)?;
         let near = (*exclusive || *server_named).then_some(connection.shard);
-        let owner = lane.or(near).unwrap_or_else(|| self.least_loaded_shard());
+        let (id, vshard, owner) = self.place_queue(lane.or(near));
         let definition = QueueDefinition {
-            id: QueueId(self.next_queue),
+            id,
             vhost: request.vhost.clone(),
             name: name.clone(),
-            vshard: self.vshard_on(owner),
+            vshard,
             owner,
             durable: *durable && !*exclusive,
             exclusive: exclusive.then_some(*connection),
             auto_delete: *auto_delete,
             arguments: arguments.clone(),
         };
-        self.next_queue += 1;
         let answer = ControlAnswer::QueueDeclared {
             queue: definition.id,
             created: true,
@@ -465,6 +473,14 @@ impl Control {
                 Err(Refusal::new(ReplyCode::PreconditionFailed, text))
             }
         }
+    }
+
+    /// Id, vshard and owner of a new queue, which lives on `owner` or where there is most room.
+    pub(super) fn place_queue(&mut self, owner: Option<ShardId>) -> (QueueId, VshardId, ShardId) {
+        let owner = owner.unwrap_or_else(|| self.least_loaded_shard());
+        let id = QueueId(self.next_queue);
+        self.next_queue += 1;
+        (id, self.vshard_on(owner), owner)
     }
 
     fn least_loaded_shard(&self) -> ShardId {

@@ -5,7 +5,8 @@ use super::control::{ControlRequest, ReplyTo};
 use super::control_change::ControlChange;
 use super::mailbox::ShardMessage;
 use super::queues::QueueSlot;
-use crate::model::ShardId;
+use crate::model::{Lsn, ShardId};
+use crate::storage::Log;
 use crate::topology::Change;
 use std::sync::Arc;
 
@@ -14,10 +15,7 @@ impl Shard {
     pub(super) fn decide(&mut self, request: ControlRequest) {
         let Shard { control, log, .. } = self;
         let control = control.as_mut().expect("requests go to the control shard");
-        control.decide(request, &mut |decision| {
-            let encoded: Vec<Vec<u8>> = decision.iter().map(|change| change.encoded()).collect();
-            log.append_topology(encoded.iter().map(Vec::as_slice))
-        });
+        control.decide(request, &mut |decision| append(log, decision));
         self.announce();
     }
 
@@ -98,4 +96,10 @@ impl Shard {
         self.router.apply(change);
         self.follow(change);
     }
+}
+
+/// Logs the changes of a decision, all or none; returns the last one's record number.
+pub(super) fn append(log: &mut Log, decision: &[&ControlChange]) -> Lsn {
+    let encoded: Vec<Vec<u8>> = decision.iter().map(|change| change.encoded()).collect();
+    log.append_topology(encoded.iter().map(Vec::as_slice))
 }

@@ -34,6 +34,7 @@ pub mod core_loop;
 pub mod credit;
 pub mod decide;
 pub mod declare;
+pub mod definitions_file;
 pub mod delete;
 pub mod deliver;
 pub mod dispatch;
@@ -41,6 +42,7 @@ pub mod enqueue;
 pub mod expire;
 pub mod forward;
 pub mod heartbeat;
+pub mod import;
 pub mod in_force;
 pub mod mail;
 pub mod mailbox;
@@ -64,6 +66,7 @@ mod tests;
 use crate::auth::Users;
 use crate::channel::Unacked;
 use crate::connection::ServerIdentity;
+use crate::definitions::Definitions;
 use crate::metrics::ShardCounters;
 use crate::model::{Moment, ShardId};
 use crate::net::Outbound;
@@ -107,6 +110,8 @@ pub enum Event {
     Synced(SyncRequest, std::io::Result<()>),
     /// The segment asked for is prepared.
     Prepared(Prepared),
+    /// A file of definitions was read, for the control shard to import.
+    Definitions(Box<Definitions>),
     /// The coarse timer.
     Timer,
     /// The broker shuts down: say so to every client.
@@ -329,6 +334,7 @@ impl Shard {
             Event::Mail { from, batch } => self.take_mail(from, batch),
             Event::Synced(request, result) => self.synced(request, result)?,
             Event::Prepared(prepared) => self.log.prepared(prepared)?,
+            Event::Definitions(definitions) => self.import(&definitions),
             Event::Timer => self.keep_time(now),
             Event::Drain => self.drain(),
         }
