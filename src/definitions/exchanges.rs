@@ -3,7 +3,9 @@
 use super::entry::Entry;
 use super::problem::Place;
 use crate::model::{FieldTable, ShortString};
-use crate::topology::{ExchangeFlags, ExchangeKind, PREDECLARED_EXCHANGES};
+use crate::topology::{
+    Exchange, ExchangeFlags, ExchangeKind, PREDECLARED_EXCHANGES, check_imported_exchange,
+};
 
 /// An exchange.
 #[derive(Clone, Debug)]
@@ -12,14 +14,8 @@ pub struct ExchangeDefinition {
     pub place: Place,
     /// The vhost.
     pub vhost: ShortString,
-    /// Its name.
-    pub name: ShortString,
-    /// Its type.
-    pub kind: ExchangeKind,
-    /// What else it is.
-    pub flags: ExchangeFlags,
-    /// Its arguments.
-    pub arguments: FieldTable,
+    /// The exchange, its arguments checked.
+    pub exchange: Exchange,
 }
 
 /// What a binding leads to.
@@ -72,23 +68,27 @@ pub(super) fn exchange(entry: &mut Entry<'_>) -> Option<ExchangeDefinition> {
     let kind = match ExchangeKind::parse(kind?.as_bytes()) {
         Ok(kind) => kind,
         Err(refusal) => {
-            let fix =
-                "use direct, fanout, topic or headers, or take the exchange and its bindings out of the file";
+            let fix = "use a type that LaneMQ has, or take the exchange and its bindings out of the file";
             entry.refuse_as("type", &refusal, fix);
             return None;
         }
     };
+    let (vhost, arguments) = (vhost?, arguments?);
+    let flags = ExchangeFlags {
+        durable: durable?,
+        auto_delete: auto_delete?,
+        internal: internal?,
+    };
+    let exchange = Exchange::new(name, kind, flags, arguments);
+    if let Err(refusal) = check_imported_exchange(&vhost, &exchange) {
+        let fix = "give the argument a value that it allows";
+        entry.refuse_as("arguments", &refusal, fix);
+        return None;
+    }
     Some(ExchangeDefinition {
         place: entry.place.clone(),
-        vhost: vhost?,
-        name,
-        kind,
-        flags: ExchangeFlags {
-            durable: durable?,
-            auto_delete: auto_delete?,
-            internal: internal?,
-        },
-        arguments: arguments?,
+        vhost,
+        exchange,
     })
 }
 

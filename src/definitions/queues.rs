@@ -3,7 +3,7 @@
 use super::entry::Entry;
 use super::problem::Place;
 use crate::model::{FieldTable, ShortString};
-use crate::topology::check_imported_queue;
+use crate::topology::{ExchangeMemory, check_imported_queue};
 
 /// A queue.
 #[derive(Clone, Debug)]
@@ -31,6 +31,10 @@ pub(super) fn queue(entry: &mut Entry<'_>) -> Option<QueueEntry> {
     if name.is_empty() {
         let problem = "expected a name, found an empty one".to_owned();
         entry.refuse_with(Some("name"), problem, "give the queue a name");
+        return None;
+    }
+    // It is made with its exchange.
+    if ExchangeMemory::of_queue(name.as_bytes()).is_some() {
         return None;
     }
     if let Err(refusal) = check_imported_queue(&vhost, &name, arguments.as_ref()) {

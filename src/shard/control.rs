@@ -14,7 +14,9 @@ use crate::auth::Users;
 use crate::model::{
     ConnectionId, FieldTable, Lsn, QueueId, Refusal, ReplyCode, ShardId, ShortString, VSHARD_COUNT, VshardId,
 };
-use crate::topology::{Change, DeclareVerdict, ExchangeDeclare, QueueDeclare, QueueDefinition, Topology};
+use crate::topology::{
+    Change, DeclareVerdict, ExchangeDeclare, ExchangeMemory, QueueDeclare, QueueDefinition, Topology,
+};
 use std::collections::VecDeque;
 
 /// Whom an answer goes to.
@@ -318,12 +320,9 @@ impl Control {
                     internal: *internal,
                     arguments: arguments.as_ref(),
                 };
-                Ok(done(
-                    self.decided
-                        .decide_exchange_declare(&declare)?
-                        .into_iter()
-                        .collect(),
-                ))
+                let change = self.decided.decide_exchange_declare(&declare)?;
+                let memory = self.memory_of(change.as_ref())?;
+                Ok(done(change.into_iter().chain(memory).collect()))
             }
             ControlAction::DeleteExchange { name, if_unused } => Ok(done(
                 self.decided
@@ -450,6 +449,29 @@ impl Control {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The queue in which a new exchange remembers, if it does.
+    pub(super) fn memory_of(&mut self, change: Option<&Change>) -> Result<Option<Change>, Refusal> {
+        let Some(Change::ExchangeDeclared { vhost, exchange }) = change else {
+            return Ok(None);
+        };
+        let Some((name, arguments)) = ExchangeMemory::queue_of(vhost.as_bytes(), exchange)? else {
+            return Ok(None);
+        };
+        let (id, vshard, owner) = self.place_queue(None);
+        let definition = QueueDefinition {
+            id,
+            vhost: vhost.clone(),
+            name,
+            vshard,
+            owner,
+            durable: exchange.durable,
+            exclusive: None,
+            auto_delete: false,
+            arguments,
+        };
+        Ok(Some(Change::QueueDeclared(definition)))
     }
 
     /// The core that `x-lane` names.

@@ -95,6 +95,9 @@ impl Shard {
         self.topology.apply(change);
         self.router.apply(change);
         self.follow(change);
+        if let Change::Bound(binding) = change {
+            self.replay_history(binding);
+        }
     }
 }
 

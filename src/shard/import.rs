@@ -340,13 +340,8 @@ impl Import<'_> {
     }
 
     fn exchange(&mut self, entry: &ExchangeDefinition) {
-        let (vhost, name) = (entry.vhost.as_bytes(), entry.name.as_bytes());
-        let exchange = Exchange::new(
-            entry.name.clone(),
-            entry.kind,
-            entry.flags,
-            entry.arguments.clone(),
-        );
+        let exchange = entry.exchange.clone();
+        let (vhost, name) = (entry.vhost.as_bytes(), exchange.name.as_bytes());
         if let Some(before) = self.control.decided().exchange(vhost, name) {
             // The alternate exchange may come of a policy.
             let alternate = exchange.alternate.clone();
@@ -362,10 +357,15 @@ impl Import<'_> {
             }
             return;
         }
-        self.make(Change::ExchangeDeclared {
+        let declared = Change::ExchangeDeclared {
             vhost: entry.vhost.clone(),
             exchange,
-        });
+        };
+        let memory = self.control.memory_of(Some(&declared));
+        self.make(declared);
+        if let Some(memory) = memory.expect("the reader has checked the exchange's name") {
+            self.make(memory);
+        }
     }
 
     /// A binding without one of its ends is passed over, as RabbitMQ does.

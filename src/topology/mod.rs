@@ -26,6 +26,7 @@ mod change;
 mod decision_tests;
 pub mod erlang_term;
 mod exchange;
+mod memory;
 pub mod policy;
 pub mod policy_keys;
 mod queue;
@@ -46,8 +47,10 @@ use crate::model::{ConnectionId, QueueId, Refusal, ReplyCode, ShortString, Usage
 pub use binding::{Binding, Destination};
 pub use change::{Change, ChangeError};
 pub use exchange::{
-    Exchange, ExchangeDeclare, ExchangeFlags, ExchangeKind, PREDECLARED_EXCHANGES, check_not_default,
+    Exchange, ExchangeDeclare, ExchangeFlags, ExchangeKind, PREDECLARED_EXCHANGES, check_imported_exchange,
+    check_not_default, is_internal_from_the_start,
 };
+pub use memory::{ExchangeMemory, MemoryKind, delayed_kind};
 pub use queue::{DeclareVerdict, QueueDeclare, QueueDefinition};
 pub use queue_arguments::{check_imported_queue, lane_argument};
 pub use queue_settings::{DeadLetterTarget, Overflow, QueueSettings, QueueType};
@@ -243,8 +246,11 @@ impl Topology {
         })
     }
 
-    /// What is in force for a queue, by its arguments and the policies.
+    /// What is in force for a queue, by its arguments and the policies; policies are not for what exchanges remember in.
     pub fn queue_settings(&self, queue: &QueueDefinition) -> QueueSettings {
+        if ExchangeMemory::of_queue(queue.name.as_bytes()).is_some() {
+            return QueueSettings::of(queue);
+        }
         QueueSettings::in_force(queue.arguments.as_ref(), self.policies_for(queue))
     }
 

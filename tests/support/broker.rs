@@ -66,6 +66,7 @@ impl Broker {
     }
 
     /// Sends it SIGHUP.
+    #[allow(dead_code, reason = "one test program uses it")]
     pub fn hang_up(&self) {
         let process = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(process, rustix::process::Signal::HUP).expect("the broker runs");
