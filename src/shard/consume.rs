@@ -7,6 +7,7 @@ use super::declare::short;
 use super::mailbox::{ConsumeRequest, ShardMessage};
 use super::obey::{At, FoundQueue};
 use super::queues::NO_SLOT;
+use crate::auth::Access;
 use crate::channel::{ChannelConsumer, Consumers};
 use crate::model::{ConsumerId, FieldTableRef, Refusal, ReplyCode, ShortString};
 use crate::protocol::method::*;
@@ -14,7 +15,7 @@ use crate::topology::QueueType;
 
 impl Shard {
     pub(super) fn consume(&mut self, at: At, consume: &BasicConsume<'_>) -> Result<Next, Refusal> {
-        let found = self.accessible_queue(at, consume.queue)?;
+        let found = self.accessible_queue(at, Access::Read, consume.queue)?;
         let (queue, owner) = (found.id, found.owner);
         let tag = match consume.consumer_tag.is_empty() {
             true => Consumers::tag_for(self.random.next_u128()),
@@ -88,7 +89,7 @@ impl Shard {
     }
 
     pub(super) fn get(&mut self, at: At, get: &BasicGet<'_>) -> Result<Next, Refusal> {
-        let found = self.accessible_queue(at, get.queue)?;
+        let found = self.accessible_queue(at, Access::Read, get.queue)?;
         let (queue, owner) = (found.id, found.owner);
         let getter = ConsumerId {
             connection: self.id_at(at.slot),

@@ -218,7 +218,9 @@ impl Naive {
 
     /// Whether being looked at changes nothing for the queue.
     pub(super) fn is_leased(&self, queue: usize) -> bool {
-        self.queues[queue].as_ref().is_some_and(|q| q.rules.expires.is_some())
+        self.queues[queue]
+            .as_ref()
+            .is_some_and(|q| q.rules.expires.is_some())
     }
 
     pub(super) fn rules(&self, queue: usize) -> Option<&Rules> {
@@ -229,7 +231,9 @@ impl Naive {
         let of_queue = |(at, queue): (usize, &Option<Queue>)| {
             let consumers = queue.iter().flat_map(|queue| &queue.consumers);
             let theirs = consumers.filter(|consumer| consumer.channel == channel);
-            theirs.map(|consumer| (at, consumer.tag.clone())).collect::<Vec<_>>()
+            theirs
+                .map(|consumer| (at, consumer.tag.clone()))
+                .collect::<Vec<_>>()
         };
         self.queues.iter().enumerate().flat_map(of_queue).collect()
     }
@@ -245,14 +249,18 @@ impl Naive {
 
     /// Whether nothing is ready.
     pub(super) fn is_empty(&self, queue: usize) -> bool {
-        self.queues[queue].as_ref().is_none_or(|queue| queue.ready().is_empty())
+        self.queues[queue]
+            .as_ref()
+            .is_none_or(|queue| queue.ready().is_empty())
     }
 
     /// When something happens next though nobody does anything.
     pub(super) fn next_time(&self) -> Option<u64> {
         let times = self.queues.iter().flatten().flat_map(|queue| {
             let ready = queue.messages.iter().filter(|message| message.holder.is_none());
-            ready.filter_map(|message| message.deadline).chain(queue.ends_at())
+            ready
+                .filter_map(|message| message.deadline)
+                .chain(queue.ends_at())
         });
         times.min()
     }
@@ -323,7 +331,10 @@ impl Naive {
                 tag,
                 multiple,
                 fate,
-            } => self.settle(|of, at| of == channel && (at == tag || multiple && at < tag), fate)?,
+            } => self.settle(
+                |of, at| of == channel && (at == tag || multiple && at < tag),
+                fate,
+            )?,
             &Step::Recover { channel, closes } => self.recover(channel, closes)?,
             Step::Purge(at) => {
                 let queue = self.queues[*at].as_mut().expect("it exists");
@@ -420,8 +431,9 @@ impl Naive {
                 self.expire(at);
                 self.drop_heads(at);
             } else {
-                let (mut gone, kept): (Vec<_>, Vec<_>) =
-                    std::mem::take(&mut queue.messages).into_iter().partition(is_meant);
+                let (mut gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut queue.messages)
+                    .into_iter()
+                    .partition(is_meant);
                 queue.messages = kept;
                 if fate == Fate::Drop {
                     gone.sort_by_key(|message| message.holder.as_ref().map(|holder| holder.tag));
@@ -508,7 +520,11 @@ impl Naive {
             }
             open = next;
         }
-        if ends.is_empty() { Err(fault.clone()) } else { Ok(ends) }
+        if ends.is_empty() {
+            Err(fault.clone())
+        } else {
+            Ok(ends)
+        }
     }
 
     /// The next message on its way from one queue to another.
@@ -572,7 +588,10 @@ impl Naive {
                     self.seen
                 ));
             };
-            let index = self.seen.iter().position(|delivered| is_theirs(delivered, consumer));
+            let index = self
+                .seen
+                .iter()
+                .position(|delivered| is_theirs(delivered, consumer));
             let delivered = self.seen.remove(index.expect("it fits")).expect("it is there");
             self.tags[consumer.channel] = self.tags[consumer.channel].max(delivered.tag);
             if consumer.no_ack {
@@ -648,7 +667,13 @@ impl Queue {
     fn ready(&self) -> Vec<usize> {
         let is_ready = |&at: &usize| self.messages[at].holder.is_none();
         let mut ready: Vec<usize> = (0..self.messages.len()).filter(is_ready).collect();
-        let level = |at: &usize| self.messages[*at].letter.priority.unwrap_or(0).min(self.rules.max_priority);
+        let level = |at: &usize| {
+            self.messages[*at]
+                .letter
+                .priority
+                .unwrap_or(0)
+                .min(self.rules.max_priority)
+        };
         ready.sort_by_key(|at| std::cmp::Reverse(level(at)));
         ready
     }
@@ -719,7 +744,11 @@ impl Letter {
         let this = [self.exchange.clone(), queue.to_owned(), reason.to_owned()];
         Letter {
             exchange,
-            copies: if key.is_some() { Vec::new() } else { self.copies.clone() },
+            copies: if key.is_some() {
+                Vec::new()
+            } else {
+                self.copies.clone()
+            },
             key: key.unwrap_or_else(|| self.key.clone()),
             expiration: None,
             deaths,
@@ -732,6 +761,10 @@ impl Letter {
     /// Whether it died in the queue before, and was not rejected anywhere since.
     fn is_cycle(&self, queue: &str) -> bool {
         let since = self.deaths.iter().position(|death| death.queue == queue);
-        since.is_some_and(|since| self.deaths[..=since].iter().all(|death| death.reason != "rejected"))
+        since.is_some_and(|since| {
+            self.deaths[..=since]
+                .iter()
+                .all(|death| death.reason != "rejected")
+        })
     }
 }

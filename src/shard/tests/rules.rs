@@ -4,7 +4,9 @@
 //! broker is stopped and killed. After each step the cores run until nothing is left to do, and everything that clients
 //! were sent is compared: which messages, how often, with which headers and keys; counts, confirms, returns.
 
-use super::naive::{CHANNELS, Consumer, Delivered, Fate, Letter, Naive, Overflow, QUEUES, Rules, Step, Told, name};
+use super::naive::{
+    CHANNELS, Consumer, Delivered, Fate, Letter, Naive, Overflow, QUEUES, Rules, Step, Told, name,
+};
 use super::received::received;
 use super::*;
 use crate::model::FieldValue;
@@ -116,7 +118,13 @@ fn any_wishes() -> impl Strategy<Value = Wishes> {
 
 fn any_operation() -> impl Strategy<Value = Operation> {
     let (queue, channel) = (|| 0..QUEUES, || 0..CHANNELS);
-    let fate = prop::sample::select(vec![Fate::Ack, Fate::Drop, Fate::Drop, Fate::Requeue, Fate::Requeue]);
+    let fate = prop::sample::select(vec![
+        Fate::Ack,
+        Fate::Drop,
+        Fate::Drop,
+        Fate::Requeue,
+        Fate::Requeue,
+    ]);
     let publish = (
         prop::sample::select(vec!["", "", "", "fan"]),
         0..QUEUES + 1,
@@ -226,7 +234,12 @@ impl Comparison {
         let (mut ends, mut faults): (Vec<Naive>, Vec<String>) = (Vec::new(), Vec::new());
         for world in &self.worlds {
             match world.after(step, &delivered, &told) {
-                Ok(after) => ends.extend(after.into_iter().filter(|after| !ends.contains(after)).collect::<Vec<_>>()),
+                Ok(after) => ends.extend(
+                    after
+                        .into_iter()
+                        .filter(|after| !ends.contains(after))
+                        .collect::<Vec<_>>(),
+                ),
                 Err(fault) => faults.push(fault),
             }
         }
@@ -277,7 +290,8 @@ impl Comparison {
                     consumer_tag: tag.as_bytes(),
                     nowait: false,
                 };
-                self.cores.call(self.consumers[channel.expect("it consumes")], cancel);
+                self.cores
+                    .call(self.consumers[channel.expect("it consumes")], cancel);
             }
             &Step::Settle {
                 channel,
@@ -514,7 +528,10 @@ fn arguments(rules: &Rules) -> FieldTable {
         ("x-max-length", rules.max_length.map(|most| most as u64)),
         ("x-max-length-bytes", rules.max_bytes.map(|most| most as u64)),
         ("x-expires", rules.expires),
-        ("x-max-priority", Some(u64::from(rules.max_priority)).filter(|&most| most > 0)),
+        (
+            "x-max-priority",
+            Some(u64::from(rules.max_priority)).filter(|&most| most > 0),
+        ),
     ];
     for (key, value) in integers {
         if let Some(value) = value {
