@@ -19,6 +19,8 @@ pub(super) const QUEUES: usize = 4;
 pub(super) const CHANNELS: usize = 2;
 /// Where publishes come from, among the numbers of queues.
 const PUBLISHER: usize = usize::MAX;
+/// As many orders are told apart; a case with more is given up.
+const ORDERS_MAX: usize = 300;
 
 pub(super) fn name(queue: usize) -> String {
     format!("q{queue}")
@@ -218,7 +220,9 @@ impl Naive {
 
     /// Whether being looked at changes nothing for the queue.
     pub(super) fn is_leased(&self, queue: usize) -> bool {
-        self.queues[queue].as_ref().is_some_and(|q| q.rules.expires.is_some())
+        self.queues[queue]
+            .as_ref()
+            .is_some_and(|q| q.rules.expires.is_some())
     }
 
     pub(super) fn rules(&self, queue: usize) -> Option<&Rules> {
@@ -229,7 +233,9 @@ impl Naive {
         let of_queue = |(at, queue): (usize, &Option<Queue>)| {
             let consumers = queue.iter().flat_map(|queue| &queue.consumers);
             let theirs = consumers.filter(|consumer| consumer.channel == channel);
-            theirs.map(|consumer| (at, consumer.tag.clone())).collect::<Vec<_>>()
+            theirs
+                .map(|consumer| (at, consumer.tag.clone()))
+                .collect::<Vec<_>>()
         };
         self.queues.iter().enumerate().flat_map(of_queue).collect()
     }
@@ -245,28 +251,36 @@ impl Naive {
 
     /// Whether nothing is ready.
     pub(super) fn is_empty(&self, queue: usize) -> bool {
-        self.queues[queue].as_ref().is_none_or(|queue| queue.ready().is_empty())
+        self.queues[queue]
+            .as_ref()
+            .is_none_or(|queue| queue.ready().is_empty())
     }
 
     /// When something happens next though nobody does anything.
     pub(super) fn next_time(&self) -> Option<u64> {
         let times = self.queues.iter().flatten().flat_map(|queue| {
             let ready = queue.messages.iter().filter(|message| message.holder.is_none());
-            ready.filter_map(|message| message.deadline).chain(queue.ends_at())
+            ready
+                .filter_map(|message| message.deadline)
+                .chain(queue.ends_at())
         });
         times.min()
     }
 
     // What happens.
 
-    /// Every way in which this may go on, of those in which clients see and are told just this. Else why it cannot be.
+    /// Every way in which this may go on, of those in which clients see and are told just this; none if they are too many to
+    /// tell. Else why it cannot be.
     pub(super) fn after(&self, step: &Step, seen: &[Delivered], told: &[Told]) -> Result<Vec<Self>, String> {
         let mut begun = self.clone();
         begun.seen = seen.iter().cloned().collect();
         begun.take(step)?;
         let mut fault = String::new();
         let mut ends = Vec::new();
-        for mut end in begun.arrivals(&mut fault)? {
+        let Some(arrived) = begun.arrivals(&mut fault)? else {
+            return Ok(Vec::new());
+        };
+        for mut end in arrived {
             if matches!(step, Step::Publish(..)) {
                 let was_refused = std::mem::take(&mut end.was_refused);
                 end.told.push(Told::Confirmed(!was_refused));
@@ -323,7 +337,10 @@ impl Naive {
                 tag,
                 multiple,
                 fate,
-            } => self.settle(|of, at| of == channel && (at == tag || multiple && at < tag), fate)?,
+            } => self.settle(
+                |of, at| of == channel && (at == tag || multiple && at < tag),
+                fate,
+            )?,
             &Step::Recover { channel, closes } => self.recover(channel, closes)?,
             Step::Purge(at) => {
                 let queue = self.queues[*at].as_mut().expect("it exists");
@@ -420,8 +437,9 @@ impl Naive {
                 self.expire(at);
                 self.drop_heads(at);
             } else {
-                let (mut gone, kept): (Vec<_>, Vec<_>) =
-                    std::mem::take(&mut queue.messages).into_iter().partition(is_meant);
+                let (mut gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut queue.messages)
+                    .into_iter()
+                    .partition(is_meant);
                 queue.messages = kept;
                 if fate == Fate::Drop {
                     gone.sort_by_key(|message| message.holder.as_ref().map(|holder| holder.tag));
@@ -488,8 +506,8 @@ impl Naive {
 
     // What follows from it.
 
-    /// Every order in which what is under way may arrive.
-    fn arrivals(self, fault: &mut String) -> Result<HashSet<Self>, String> {
+    /// Every order in which what is under way may arrive, `None` if there are too many.
+    fn arrivals(self, fault: &mut String) -> Result<Option<HashSet<Self>>, String> {
         let (mut open, mut ends) = (HashSet::from([self]), HashSet::new());
         while !open.is_empty() {
             let mut next = HashSet::new();
@@ -498,9 +516,9 @@ impl Naive {
                     ends.insert(world);
                     continue;
                 }
-                for &way in world.under_way.keys() {
+                for (way, waits) in world.ways() {
                     let mut after = world.clone();
-                    match after.arrive(way) {
+                    match after.arrive(way, waits) {
                         Ok(()) => drop(next.insert(after)),
                         Err(found) => *fault = found,
                     }
@@ -508,17 +526,46 @@ impl Naive {
             }
             open = next;
         }
-        if ends.is_empty() { Err(fault.clone()) } else { Ok(ends) }
+        if ends.is_empty() {
+            Err(fault.clone())
+        } else {
+            Ok(ends)
+        }
+    }
+
+    /// What may arrive next, and whether consumers may then have to wait for more to arrive: only messages with priorities
+    /// show whether they did.
+    fn ways(&self) -> Vec<((usize, usize), bool)> {
+        let more: usize = self.under_way.values().map(VecDeque::len).sum();
+        let may_wait = |at: usize| {
+            let queue = self.queues[at]
+                .as_ref()
+                .filter(|queue| queue.rules.max_priority > 0);
+            more > 1 && queue.is_some_and(|queue| !queue.consumers.is_empty())
+        };
+        let ways = self.under_way.keys();
+        let both = |&way: &(usize, usize)| {
+            [(way, false), (way, true)]
+                .into_iter()
+                .take(1 + usize::from(may_wait(way.1)))
+        };
+        ways.flat_map(both).collect()
     }
 
     /// The next message on its way from one queue to another.
-    fn arrive(&mut self, way: (usize, usize)) -> Result<(), String> {
+    fn arrive(&mut self, way: (usize, usize), waits: bool) -> Result<(), String> {
         let letters = self.under_way.get_mut(&way).expect("something is under way");
         let letter = letters.pop_front().expect("it is not empty");
         if letters.is_empty() {
             self.under_way.remove(&way);
         }
         let (from, at) = way;
+        if self
+            .rules(at)
+            .is_some_and(|rules| rules.overflow != Overflow::DropHead)
+        {
+            self.deliver(at)?;
+        }
         let Some(queue) = self.queues[at].as_mut() else {
             return Ok(());
         };
@@ -539,9 +586,14 @@ impl Naive {
             redelivered: false,
             holder: None,
         });
-        self.deliver(at)?;
+        if !waits || queue.has_to_let_go(self.now) {
+            self.deliver(at)?;
+        }
         self.drop_heads(at);
         self.expire(at);
+        if self.under_way.is_empty() {
+            (0..QUEUES).try_for_each(|at| self.deliver(at))?;
+        }
         Ok(())
     }
 
@@ -572,7 +624,10 @@ impl Naive {
                     self.seen
                 ));
             };
-            let index = self.seen.iter().position(|delivered| is_theirs(delivered, consumer));
+            let index = self
+                .seen
+                .iter()
+                .position(|delivered| is_theirs(delivered, consumer));
             let delivered = self.seen.remove(index.expect("it fits")).expect("it is there");
             self.tags[consumer.channel] = self.tags[consumer.channel].max(delivered.tag);
             if consumer.no_ack {
@@ -648,7 +703,13 @@ impl Queue {
     fn ready(&self) -> Vec<usize> {
         let is_ready = |&at: &usize| self.messages[at].holder.is_none();
         let mut ready: Vec<usize> = (0..self.messages.len()).filter(is_ready).collect();
-        let level = |at: &usize| self.messages[*at].letter.priority.unwrap_or(0).min(self.rules.max_priority);
+        let level = |at: &usize| {
+            self.messages[*at]
+                .letter
+                .priority
+                .unwrap_or(0)
+                .min(self.rules.max_priority)
+        };
         ready.sort_by_key(|at| std::cmp::Reverse(level(at)));
         ready
     }
@@ -656,6 +717,15 @@ impl Queue {
     fn ready_bytes(&self) -> usize {
         let lengths = self.ready().into_iter().map(|at| self.messages[at].letter.length);
         lengths.sum()
+    }
+
+    /// Whether too much is ready, or something has run out.
+    fn has_to_let_go(&self, now: u64) -> bool {
+        let has_run_out = |&at: &usize| self.messages[at].deadline.is_some_and(|deadline| deadline <= now);
+        let ready = self.ready();
+        ready.iter().any(has_run_out)
+            || self.rules.overflow == Overflow::DropHead
+                && self.rules.are_exceeded_by(ready.len(), self.ready_bytes())
     }
 
     fn able_consumers(&self) -> Vec<Consumer> {
@@ -719,7 +789,11 @@ impl Letter {
         let this = [self.exchange.clone(), queue.to_owned(), reason.to_owned()];
         Letter {
             exchange,
-            copies: if key.is_some() { Vec::new() } else { self.copies.clone() },
+            copies: if key.is_some() {
+                Vec::new()
+            } else {
+                self.copies.clone()
+            },
             key: key.unwrap_or_else(|| self.key.clone()),
             expiration: None,
             deaths,
@@ -732,6 +806,10 @@ impl Letter {
     /// Whether it died in the queue before, and was not rejected anywhere since.
     fn is_cycle(&self, queue: &str) -> bool {
         let since = self.deaths.iter().position(|death| death.queue == queue);
-        since.is_some_and(|since| self.deaths[..=since].iter().all(|death| death.reason != "rejected"))
+        since.is_some_and(|since| {
+            self.deaths[..=since]
+                .iter()
+                .all(|death| death.reason != "rejected")
+        })
     }
 }
