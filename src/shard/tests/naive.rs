@@ -529,7 +529,7 @@ impl Naive {
         if ends.is_empty() {
             Err(fault.clone())
         } else {
-            Ok(ends)
+            Ok(Some(ends))
         }
     }
 
