@@ -4,15 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use foldhash::fast::FixedState;
 
-use crate::model::{FieldTableRef, ShortString};
-use crate::topology::{Binding, Destination, Exchange, ExchangeKind, PREDECLARED_EXCHANGES};
+use crate::model::ShortString;
+use crate::topology::{Binding, Destination, Exchange, PREDECLARED_EXCHANGES, Topology};
 
 use super::Routed;
-use super::direct::DirectTable;
-use super::fanout::FanoutTable;
-use super::headers::HeadersTable;
+use super::envelope::Envelope;
+use super::table::Table;
 use super::targets::{ExchangeSlot, Target};
-use super::topic::TopicTable;
 
 /// Exchanges in numbered slots, so that bindings between them need no names.
 #[derive(Clone, Debug)]
@@ -34,14 +32,6 @@ struct ExchangeRoutes {
     inbound: u32,
 }
 
-#[derive(Clone, Debug)]
-enum Table {
-    Direct(DirectTable),
-    Fanout(FanoutTable),
-    Topic(TopicTable),
-    Headers(HeadersTable),
-}
-
 impl VhostRoutes {
     /// The predeclared exchanges, without the default exchange, whose routes are the queues' names.
     pub(super) fn new(hash: &FixedState) -> Self {
@@ -55,20 +45,28 @@ impl VhostRoutes {
             .into_iter()
             .filter(|(name, _)| !name.is_empty())
         {
-            routes.add(ShortString::from(name), kind, false, None);
+            routes.declare(&Exchange::predeclared(name, kind));
         }
         routes
     }
 
     pub(super) fn declare(&mut self, exchange: &Exchange) {
-        if !self.names.contains_key(&exchange.name) {
-            self.add(
-                exchange.name.clone(),
-                exchange.kind,
-                exchange.internal,
-                exchange.alternate.clone(),
-            );
+        if self.names.contains_key(&exchange.name) {
+            return;
         }
+        let routes = ExchangeRoutes {
+            table: Table::new(exchange, &self.hash),
+            internal: exchange.internal,
+            alternate: exchange.alternate.clone(),
+            exchange_targets: BTreeMap::new(),
+            inbound: 0,
+        };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.exchanges.push(None);
+            ExchangeSlot((self.exchanges.len() - 1) as u32)
+        });
+        self.exchanges[slot.0 as usize] = Some(routes);
+        self.names.insert(exchange.name.clone(), slot);
     }
 
     pub(super) fn delete(&mut self, name: &ShortString) {
@@ -96,13 +94,7 @@ impl VhostRoutes {
         let Some(routes) = self.exchanges[source.0 as usize].as_mut() else {
             return;
         };
-        let (key, arguments) = (&binding.routing_key, binding.arguments.as_bytes());
-        let is_new = match &mut routes.table {
-            Table::Direct(table) => table.bind(key, arguments, target),
-            Table::Fanout(table) => table.bind(key, arguments, target),
-            Table::Topic(table) => table.bind(key, arguments, target),
-            Table::Headers(table) => table.bind(key, arguments, target),
-        };
+        let is_new = routes.table.bind(binding, target);
         if let (true, Target::Exchange(destination)) = (is_new, target) {
             *routes.exchange_targets.entry(destination).or_default() += 1;
             if let Some(destination) = self.exchanges[destination.0 as usize].as_mut() {
@@ -118,13 +110,7 @@ impl VhostRoutes {
         let Some(routes) = self.exchanges[source.0 as usize].as_mut() else {
             return;
         };
-        let (key, arguments) = (&binding.routing_key, binding.arguments.as_bytes());
-        let was_there = match &mut routes.table {
-            Table::Direct(table) => table.unbind(key, arguments, target),
-            Table::Fanout(table) => table.unbind(key, arguments, target),
-            Table::Topic(table) => table.unbind(key, arguments, target),
-            Table::Headers(table) => table.unbind(key, arguments, target),
-        };
+        let was_there = routes.table.unbind(binding, target);
         if let (true, Target::Exchange(destination)) = (was_there, target) {
             routes.forget_exchange_target(destination);
             if let Some(destination) = self.exchanges[destination.0 as usize].as_mut() {
@@ -150,64 +136,24 @@ impl VhostRoutes {
     pub(super) fn walk(
         &self,
         start: ExchangeSlot,
-        routing_keys: &[&[u8]],
-        headers: Option<FieldTableRef<'_>>,
+        envelope: &Envelope<'_>,
+        topology: &Topology,
         routed: &mut Routed,
     ) {
         routed.seen.clear();
         routed.ahead.clear();
+        routed.chance = envelope.chance;
         routed.enter(start);
         while let Some(slot) = routed.ahead.pop() {
             let Some(routes) = self.routes(slot) else { continue };
             routed.matches = 0;
-            routes.route(routing_keys, headers, routed);
+            routes.table.route(envelope, topology, routed);
             if routed.matches == 0
                 && let Some(alternate) = routes.alternate.as_ref().and_then(|name| self.names.get(name))
             {
                 routed.enter(*alternate);
             }
         }
-    }
-
-    /// Whether a message published at `start` can come to a headers exchange.
-    pub(super) fn reaches_headers_exchange(&self, start: ExchangeSlot) -> bool {
-        let (mut seen, mut ahead) = (Vec::new(), vec![start]);
-        while let Some(slot) = ahead.pop() {
-            let Some(routes) = self.routes(slot) else { continue };
-            if matches!(routes.table, Table::Headers(_)) {
-                return true;
-            }
-            let alternate = routes.alternate.as_ref().and_then(|name| self.names.get(name));
-            for &next in routes.exchange_targets.keys().chain(alternate) {
-                if let Err(at) = seen.binary_search(&next) {
-                    seen.insert(at, next);
-                    ahead.push(next);
-                }
-            }
-        }
-        false
-    }
-
-    fn add(&mut self, name: ShortString, kind: ExchangeKind, internal: bool, alternate: Option<ShortString>) {
-        let table = match kind {
-            ExchangeKind::Direct => Table::Direct(DirectTable::new(&self.hash)),
-            ExchangeKind::Fanout => Table::Fanout(FanoutTable::default()),
-            ExchangeKind::Topic => Table::Topic(TopicTable::new(&self.hash)),
-            ExchangeKind::Headers => Table::Headers(HeadersTable::default()),
-        };
-        let routes = ExchangeRoutes {
-            table,
-            internal,
-            alternate,
-            exchange_targets: BTreeMap::new(),
-            inbound: 0,
-        };
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.exchanges.push(None);
-            ExchangeSlot((self.exchanges.len() - 1) as u32)
-        });
-        self.exchanges[slot.0 as usize] = Some(routes);
-        self.names.insert(name, slot);
     }
 
     fn ends(&self, binding: &Binding) -> Option<(ExchangeSlot, Target)> {
@@ -225,22 +171,6 @@ impl VhostRoutes {
 }
 
 impl ExchangeRoutes {
-    #[inline]
-    fn route(&self, routing_keys: &[&[u8]], headers: Option<FieldTableRef<'_>>, routed: &mut Routed) {
-        match &self.table {
-            Table::Direct(table) => routing_keys.iter().for_each(|key| table.route(key, routed)),
-            Table::Fanout(table) => table.route(routed),
-            Table::Topic(table) => {
-                let mut scratch = std::mem::take(&mut routed.topic);
-                routing_keys
-                    .iter()
-                    .for_each(|key| table.route(key, &mut scratch, routed));
-                routed.topic = scratch;
-            }
-            Table::Headers(table) => table.route(headers, routed),
-        }
-    }
-
     fn forget_exchange_target(&mut self, destination: ExchangeSlot) {
         if let Some(count) = self.exchange_targets.get_mut(&destination) {
             *count -= 1;

@@ -160,6 +160,8 @@ pub struct Shard {
     early_mail: Vec<(ShardId, Batch)>,
     applied_number: u64,
     random: settings::Random,
+    /// For the exchanges that choose by chance.
+    chances: settings::Random,
     last_sync: Moment,
     last_beat: Moment,
     is_draining: bool,
@@ -242,6 +244,7 @@ impl Shard {
             early_mail: Vec::new(),
             applied_number: 0,
             random: settings::Random::seeded(seed),
+            chances: settings::Random::seeded(!seed),
             last_sync: Moment::default(),
             last_beat: Moment::default(),
             is_draining: false,

@@ -26,6 +26,7 @@ mod change;
 mod decision_tests;
 pub mod erlang_term;
 mod exchange;
+mod hash_on;
 mod queue;
 mod queue_arguments;
 pub mod refusal;
@@ -43,6 +44,7 @@ use crate::model::{ConnectionId, QueueId, Refusal, ReplyCode, ShortString};
 pub use binding::{Binding, Destination};
 pub use change::{Change, ChangeError};
 pub use exchange::{Exchange, ExchangeDeclare, ExchangeFlags, ExchangeKind, PREDECLARED_EXCHANGES};
+pub use hash_on::{HashOn, binding_weight};
 pub use queue::{DeclareVerdict, QueueDeclare, QueueDefinition};
 pub use queue_arguments::lane_argument;
 
