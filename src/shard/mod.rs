@@ -182,6 +182,8 @@ pub struct Shard {
     /// The time of this tick, in milliseconds since 1970.
     unix_milliseconds: u64,
     random: settings::Random,
+    /// For the exchanges that choose by chance.
+    chances: settings::Random,
     last_sync: Moment,
     last_beat: Moment,
     is_draining: bool,
@@ -269,6 +271,7 @@ impl Shard {
             applied_number: 0,
             unix_milliseconds: 0,
             random: settings::Random::seeded(seed),
+            chances: settings::Random::seeded(!seed),
             last_sync: Moment::default(),
             last_beat: Moment::default(),
             is_draining: false,

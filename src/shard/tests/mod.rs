@@ -2,6 +2,7 @@
 
 mod alarms;
 mod dead_letters;
+mod exchanges;
 mod expiry;
 mod faults;
 mod limits;
