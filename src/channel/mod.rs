@@ -19,6 +19,7 @@ mod calls;
 mod confirms;
 mod consumers;
 mod examination;
+mod place;
 mod route_cache;
 
 pub use assembly::{Assembly, AssemblyError, Known, PublishTarget};
@@ -26,6 +27,7 @@ pub use calls::Calls;
 pub use confirms::{ConfirmFrames, Confirms};
 pub use consumers::{ChannelConsumer, Consumers};
 pub use examination::{Examined, copy_keys, examine, must_be_examined};
+pub use place::Place;
 pub use route_cache::{Destination, RouteCache};
 
 use crate::model::{
@@ -44,6 +46,17 @@ pub struct Unacked {
     pub queue_slot: u32,
     /// Its place in the queue.
     pub sequence: QueueSequence,
+}
+
+/// What becomes of an unacked message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// It was taken care of.
+    Acknowledge,
+    /// It is not wanted.
+    Reject,
+    /// Back to its place in the queue.
+    Requeue,
 }
 
 /// Whether the channel takes part in the conversation.

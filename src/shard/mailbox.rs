@@ -22,6 +22,7 @@
 //! What a core asks of itself takes the same path without the ring, so a story has one form wherever its queue is; only
 //! what a message of its own queues needs (publish, deliver, settle, pause) is called at once.
 
+pub use crate::channel::{Place, Settlement};
 use crate::model::{
     ChannelNumber, ConnectionId, ConsumerId, PublishSequence, QueueId, QueueSequence, Refusal, ShardId,
     ShortString,
@@ -39,19 +40,6 @@ use std::sync::Arc;
 /// Contents from this size on cross as counted bytes, smaller ones are copied into the batch.
 pub const SHARED_CONTENT_BYTES: usize = 16 * 1024;
 
-/// Where the parts of a message lie in a stretch of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Begin and end of the properties.
-    pub properties: (u32, u32),
-    /// Begin and end of the body.
-    pub body: (u32, u32),
-    /// Whether the publisher asked for the message to survive a restart.
-    pub is_persistent: bool,
-    /// Whether it has a time to live of its own; then it comes alone.
-    pub expires: bool,
-}
-
 /// Who is told when a publish is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Publisher {
@@ -61,17 +49,6 @@ pub struct Publisher {
     pub channel: ChannelNumber,
     /// Sequence of the last publish of the run.
     pub last: PublishSequence,
-}
-
-/// What becomes of an unacked message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settlement {
-    /// It was taken care of.
-    Acknowledge,
-    /// It is not wanted.
-    Reject,
-    /// Back to its place in the queue.
-    Requeue,
 }
 
 /// A consumer to be added to a queue.
