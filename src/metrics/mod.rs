@@ -80,6 +80,8 @@ counters! {
     messages_confirmed,
     /// Negative confirms, one a message.
     messages_nacked,
+    /// Transactions committed: tx.commit-ok was sent.
+    transactions_committed,
 
     /// Messages delivered to consumers.
     messages_delivered,

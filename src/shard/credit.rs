@@ -37,12 +37,16 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        let Some(Hold::Publish { assembled }) = connection.hold else {
-            return;
-        };
-        self.resume(slot);
-        if let Some(channel) = assembled {
-            self.publish_assembled(slot, channel);
+        let id = connection.id;
+        match connection.hold {
+            Some(Hold::Publish { assembled }) => {
+                self.resume(slot);
+                if let Some(channel) = assembled {
+                    self.publish_assembled(slot, channel);
+                }
+            }
+            Some(Hold::Commit { channel }) => self.carry_commit(id, channel),
+            _ => {}
         }
     }
 }

@@ -126,6 +126,7 @@ impl Shard {
             } => {
                 self.settle_own(queue, queue_slot, settlement, sequences.into_iter());
             }
+            ShardMessage::KeepSettles(publisher) => self.promise_forwarded(publisher, true),
             ShardMessage::Consume(request) => self.add_consumer(&request),
             ShardMessage::Cancel {
                 queue,

@@ -207,6 +207,9 @@ pub enum ShardMessage {
         /// Their sequences.
         sequences: Vec<QueueSequence>,
     },
+    /// All that was settled before this for the publisher's channel is to be as durable as it must be; answered with
+    /// `Confirmed`.
+    KeepSettles(Publisher),
     /// Add a consumer; answered with `Consuming` or a refusal.
     Consume(ConsumeRequest),
     /// Remove a consumer; answered with `Cancelled` when `answer` is set.

@@ -52,6 +52,7 @@ pub mod route;
 pub mod settings;
 pub mod settle;
 pub mod start;
+pub mod transaction;
 pub mod transfer;
 pub mod upkeep;
 
@@ -62,7 +63,7 @@ use crate::auth::Users;
 use crate::channel::Unacked;
 use crate::connection::ServerIdentity;
 use crate::metrics::ShardCounters;
-use crate::model::{Moment, ShardId};
+use crate::model::{ChannelNumber, ConnectionId, Moment, ShardId};
 use crate::net::Outbound;
 use crate::protocol::publish::RecognisedPublish;
 use crate::queue::TimeIndex;
@@ -166,6 +167,8 @@ pub struct Shard {
     starved: Vec<u32>,
     settling: Vec<u32>,
     runnable: Vec<u32>,
+    /// Transactions whose commits go on with the next tick.
+    committing: Vec<(ConnectionId, ChannelNumber)>,
     waiting_for_credit: Vec<u32>,
     early_mail: Vec<(ShardId, Batch)>,
     applied_number: u64,
@@ -253,6 +256,7 @@ impl Shard {
             starved: Vec::new(),
             settling: Vec::new(),
             runnable: Vec::new(),
+            committing: Vec::new(),
             waiting_for_credit: Vec::new(),
             early_mail: Vec::new(),
             applied_number: 0,
@@ -302,6 +306,7 @@ impl Shard {
         outputs: &mut Outputs,
     ) -> Result<(), StorageError> {
         let mut has_more = self.expire_due();
+        self.carry_commits();
         for event in events.drain(..) {
             self.take_event(event, now)?;
             self.carry_on(now);
@@ -367,7 +372,7 @@ impl Shard {
     }
 
     /// A connection was accepted; its slot is where the loop keeps its socket.
-    pub fn connect(&mut self, peer: Peer, now: Moment) -> crate::model::ConnectionId {
+    pub fn connect(&mut self, peer: Peer, now: Moment) -> ConnectionId {
         self.accept(peer, now)
     }
 
@@ -406,6 +411,7 @@ impl Shard {
             || self.mailbox.has_news()
             || self.connections.has_output()
             || !self.deliverable.is_empty()
+            || !self.committing.is_empty()
     }
 
     /// Writes and syncs what is left, and notes that it is: the broker stops.

@@ -70,6 +70,8 @@ struct Placed {
     target: PublishTarget,
     /// Whether one of its messages asks for more than its target.
     must_be_examined: bool,
+    /// Whether it waits for tx.commit.
+    is_transactional: bool,
     /// What ended it early.
     malformed: Option<Refusal>,
 }
@@ -236,24 +238,41 @@ impl Shard {
             places,
             shared: None,
         };
-        self.counters.messages_published += run.places.len() as u64;
         let next = if target.immediate {
             self.refuse_at(
                 slot,
                 number,
                 &Refusal::new(ReplyCode::NotImplemented, "immediate=true"),
             )
-        } else {
-            if destinations.is_empty() {
-                self.drop_unroutable(slot, number, target, &run);
+        } else if placed.is_transactional {
+            match self.keep_run((slot, number), target, &run, destinations) {
+                Ok(()) => Next::Pull,
+                Err(refusal) => self.refuse_at(slot, number, &refusal),
             }
-            self.distribute(placed.connection, number, &run, destinations);
+        } else {
+            self.give_out((placed.connection, number), target, &run, destinations);
             Next::Pull
         };
         match &placed.malformed {
             None => next,
             Some(refusal) => self.refuse_connection(slot, refusal, BASIC_PUBLISH),
         }
+    }
+
+    /// Gives the run to its queues, or back to its publisher when there are none and it is mandatory.
+    #[inline]
+    pub(super) fn give_out(
+        &mut self,
+        (connection, number): (ConnectionId, ChannelNumber),
+        target: &PublishTarget,
+        run: &Run<'_>,
+        destinations: &[Destination],
+    ) {
+        self.counters.messages_published += run.places.len() as u64;
+        if destinations.is_empty() {
+            self.drop_unroutable(connection.slot, number, target, run);
+        }
+        self.distribute(connection, number, run, destinations);
     }
 
     /// Gives the run to each destination and notes who will confirm it.
@@ -336,6 +355,7 @@ impl Shard {
             connection: id,
             target: channel.assembly.target().clone(),
             must_be_examined: false,
+            is_transactional: channel.transaction.is_some(),
             malformed: None,
         };
         for publish in publishes {

@@ -132,7 +132,7 @@ impl Shard {
         found.map(|()| destinations)
     }
 
-    fn destination(&self, queue: QueueId) -> Option<Destination> {
+    pub(super) fn destination(&self, queue: QueueId) -> Option<Destination> {
         let owner = self.topology.queue_by_id(queue)?.owner;
         let slot = if owner == self.id {
             self.queues.slot_of(queue)?

@@ -3,6 +3,7 @@
 mod alarms;
 mod faults;
 mod publishing;
+mod transactions;
 
 use super::connections::Peer;
 use super::mailbox::Batch;
