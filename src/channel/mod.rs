@@ -20,6 +20,7 @@ mod confirms;
 mod consumers;
 mod examination;
 mod place;
+pub mod reply_to;
 mod route_cache;
 mod transaction;
 
@@ -94,6 +95,8 @@ pub struct Channel {
     pub transaction: Option<Box<Transaction>>,
     /// The channel's consumers.
     pub consumers: Consumers,
+    /// The consumer of replies, if it has one.
+    pub reply_consumer: Option<reply_to::ReplyConsumer>,
     /// Name of the queue last declared here, which an empty queue name stands for.
     pub last_queue: Option<ShortString>,
     /// Prefetch that consumers made from now on get, 0 for none (basic.qos with global=false).
@@ -120,6 +123,7 @@ impl Channel {
             confirms: None,
             transaction: None,
             consumers: Consumers::after(used_before.consumer),
+            reply_consumer: None,
             last_queue: None,
             consumer_prefetch: 0,
             channel_prefetch: 0,
@@ -189,6 +193,15 @@ impl Channel {
                 .transaction
                 .as_ref()
                 .map_or(0, |transaction| transaction.held())
+    }
+
+    /// Checks that no consumer of the channel has `tag`.
+    ///
+    /// # Errors
+    /// 530 `attempt to reuse consumer tag 't'`, which closes the connection.
+    pub fn check_tag_is_free(&self, tag: &ShortString) -> Result<(), Refusal> {
+        let of_replies = self.reply_consumer.as_ref().map(|consumer| &consumer.tag);
+        self.consumers.check_tag_is_free(tag, of_replies)
     }
 
     /// The highest numbers used by this channel and those before it.

@@ -12,19 +12,21 @@
 //! must be. Where both lie in one log they go there in one go, the settles behind the messages. When a queue has refused a
 //! message, nothing is settled, so that what the client consumed comes back to it; RabbitMQ settles it all the same.
 
+use super::reply_to::ReplyAddress;
 use super::{Confirms, Destination, Place, PublishTarget, Settlement, Unacked};
 use crate::channel::ConfirmFrames;
-use crate::model::{DeliveryTag, Refusal, ReplyCode, ShardId};
+use crate::model::{DeliveryTag, Refusal, ReplyCode, ShardId, ShortString};
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 /// Messages of one target that wait for the commit.
 #[derive(Debug)]
 pub struct KeptRun {
     /// Where they go.
     pub target: PublishTarget,
-    /// The queues this led to when they were published.
-    pub destinations: Rc<[Destination]>,
+    /// Names of the queues this led to when they were published: those that are called so at the commit get them.
+    pub queues: Vec<ShortString>,
+    /// The requesters it goes to; then it is of one message.
+    pub replies: Vec<ReplyAddress>,
     /// What `places` refer to.
     pub bytes: Vec<u8>,
     /// The messages, in order.
@@ -35,7 +37,9 @@ impl KeptRun {
     /// Bytes of memory it takes.
     pub fn held(&self) -> u64 {
         let places = self.places.capacity() * size_of::<Place>();
-        (size_of::<Self>() + self.bytes.capacity() + places) as u64
+        let queues = self.queues.capacity() * size_of::<ShortString>();
+        let replies = self.replies.capacity() * size_of::<ReplyAddress>();
+        (size_of::<Self>() + self.bytes.capacity() + places + queues + replies) as u64
     }
 }
 
@@ -122,13 +126,13 @@ impl Transaction {
         self.stage = Stage::Publishing;
     }
 
-    /// The queues of the messages that are to be published next, while it commits.
-    pub fn next_destinations(&self) -> Option<&Rc<[Destination]>> {
+    /// The messages that are to be published next, while it commits.
+    pub fn next_run(&self) -> Option<&KeptRun> {
         debug_assert!(
             self.stage != Stage::Gathering || self.runs.is_empty(),
             "it commits"
         );
-        self.runs.front().map(|run| &run.destinations)
+        self.runs.front()
     }
 
     /// Takes the messages that are to be published next, from the core `here` to these queues.
@@ -191,14 +195,11 @@ mod tests {
     const HERE: ShardId = ShardId(0);
     const FAR: ShardId = ShardId(1);
 
-    fn run(owner: ShardId, length: usize) -> KeptRun {
+    fn run(length: usize) -> KeptRun {
         KeptRun {
             target: PublishTarget::default(),
-            destinations: Rc::new([Destination {
-                owner,
-                queue: QueueId(1),
-                slot: 0,
-            }]),
+            queues: Vec::new(),
+            replies: Vec::new(),
             bytes: vec![0; length],
             places: Vec::new(),
         }
@@ -218,26 +219,34 @@ mod tests {
         }
     }
 
-    /// Publishes all that is kept; returns the sequence of the last.
-    fn publish(transaction: &mut Transaction, confirms: &mut Confirms) -> PublishSequence {
-        while let Some(destinations) = transaction.next_destinations().cloned() {
-            transaction.take_run(&destinations, HERE).expect("there is one");
+    /// Publishes all that is kept, a run to each owner; returns the sequence of the last.
+    fn publish(
+        transaction: &mut Transaction,
+        confirms: &mut Confirms,
+        owners: &[ShardId],
+    ) -> PublishSequence {
+        for &owner in owners {
+            let destination = Destination {
+                owner,
+                queue: QueueId(1),
+                slot: 0,
+            };
+            transaction.take_run(&[destination], HERE).expect("there is one");
             let sequence = confirms.publish(1);
-            destinations
-                .iter()
-                .for_each(|destination| confirms.sent_to(destination.owner, sequence));
+            confirms.sent_to(owner, sequence);
         }
+        assert!(transaction.next_run().is_none());
         confirms.last()
     }
 
     fn committing(owners: &[ShardId], settles: &[KeptSettle]) -> (Transaction, Confirms, PublishSequence) {
         let (mut transaction, mut confirms) = (Transaction::default(), Confirms::default());
-        for &owner in owners {
-            transaction.keep(run(owner, 10), u64::MAX).expect("there is room");
+        for _ in owners {
+            transaction.keep(run(10), u64::MAX).expect("there is room");
         }
         settles.iter().for_each(|&settle| transaction.keep_settle(settle));
         transaction.begin_commit();
-        let last = publish(&mut transaction, &mut confirms);
+        let last = publish(&mut transaction, &mut confirms, owners);
         (transaction, confirms, last)
     }
 
@@ -305,10 +314,10 @@ mod tests {
     fn a_transaction_takes_no_more_than_it_may_but_always_one_message() {
         let mut transaction = Transaction::default();
         transaction
-            .keep(run(HERE, 5000), 100)
+            .keep(run(5000), 100)
             .expect("the first is let through");
-        let refusal = transaction.keep(run(HERE, 1), 100).expect_err("there is no room");
-        let held = 2 * run(HERE, 0).held() + 5001;
+        let refusal = transaction.keep(run(1), 100).expect_err("there is no room");
+        let held = 2 * run(0).held() + 5001;
         assert_eq!(
             refusal.reply_text(),
             format!("PRECONDITION_FAILED - transaction size {held} is larger than configured max size 100")

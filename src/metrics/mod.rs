@@ -93,6 +93,8 @@ counters! {
     gets_empty,
     /// Deliveries and fetches marked redelivered.
     messages_redelivered,
+    /// Replies for requesters that do not read them.
+    replies_dropped,
     /// Messages acknowledged by clients.
     messages_acked,
     /// Messages rejected or nacked without requeue.

@@ -182,6 +182,7 @@ impl Shard {
         };
         self.unfinished_bytes -= channel.assembly.take_held() + channel.roll_back();
         channel.assembly.abandon();
+        channel.reply_consumer = None;
         let consumers = channel.consumers.take_all();
         let mut unacked = Vec::new();
         channel.settle_all(&mut unacked);

@@ -5,6 +5,7 @@ use super::Shard;
 use super::connect::Next;
 use super::connections::Hold;
 use crate::channel::Destination;
+use crate::channel::reply_to::ReplyAddress;
 use crate::model::ChannelNumber;
 
 impl Shard {
@@ -14,6 +15,12 @@ impl Shard {
         destinations
             .iter()
             .all(|destination| self.mailbox.has_credit(destination.owner))
+    }
+
+    /// The same for a message that goes to requesters as well.
+    pub(super) fn has_credit_for_all(&self, destinations: &[Destination], replies: &[ReplyAddress]) -> bool {
+        let mut requesters = replies.iter().map(|address| address.consumer.connection.shard);
+        self.has_credit_for(destinations) && requesters.all(|shard| self.mailbox.has_credit(shard))
     }
 
     /// Lets a connection wait until the lanes it publishes to have credit again.

@@ -9,6 +9,7 @@ use super::connections::AwaitedRequest;
 use super::control::ControlAction;
 use super::mailbox::ShardMessage;
 use super::obey::{At, FoundQueue};
+use crate::channel::reply_to::is_reply_name;
 use crate::model::{
     ConnectionId, FieldTableRef, QueueId, Refusal, ReplyCode, ShortString, short_string::base64url,
 };
@@ -91,6 +92,10 @@ impl Shard {
         at: At,
         declare: &crate::protocol::method::QueueDeclare<'_>,
     ) -> Result<Next, Refusal> {
+        if is_reply_name(declare.queue) {
+            let name = short(&crate::topology::strip_cr_lf(declare.queue));
+            return self.declare_reply_queue(at, declare.nowait, name);
+        }
         let (vhost, connection) = (self.vhost_at(at.slot), self.id_at(at.slot));
         if declare.passive {
             return self.declare_passively(at, &vhost, declare);
@@ -182,6 +187,7 @@ impl Shard {
 
     pub(super) fn bind_queue(&mut self, at: At, bind: &QueueBind<'_>) -> Result<Next, Refusal> {
         let queue = self.queue_named(at, bind.queue)?;
+        check_can_be_bound(&queue)?;
         // An empty queue name with an empty key stands for the last declared queue twice (RabbitMQ).
         let is_shortcut = bind.queue.is_empty() && bind.routing_key.is_empty();
         let routing_key = if is_shortcut {
@@ -203,6 +209,7 @@ impl Shard {
 
     pub(super) fn unbind_queue(&mut self, at: At, unbind: &QueueUnbind<'_>) -> Result<Next, Refusal> {
         let queue = self.queue_named(at, unbind.queue)?;
+        check_can_be_bound(&queue)?;
         let connection = self.id_at(at.slot);
         let key = short(unbind.routing_key);
         let action = queue_binding(true, queue, unbind.exchange, key, unbind.arguments, connection);
@@ -278,6 +285,16 @@ fn warn_of_arguments_without_effect(queue: &ShortString, arguments: FieldTableRe
         if arguments.get(argument.as_bytes()).is_some() {
             warn!(%queue, argument, "queue declared with an argument that has no effect in this version");
         }
+    }
+}
+
+fn check_can_be_bound(queue: &ShortString) -> Result<(), Refusal> {
+    match is_reply_name(queue.as_bytes()) {
+        true => Err(Refusal::new(
+            ReplyCode::AccessRefused,
+            "cannot bind or unbind to a volatile (direct reply-to) queue",
+        )),
+        false => Ok(()),
     }
 }
 

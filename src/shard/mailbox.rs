@@ -22,6 +22,7 @@
 //! What a core asks of itself takes the same path without the ring, so a story has one form wherever its queue is; only
 //! what a message of its own queues needs (publish, deliver, settle, pause) is called at once.
 
+use crate::channel::reply_to::ReplyAddress;
 pub use crate::channel::{Place, Settlement};
 use crate::model::{
     ChannelNumber, ConnectionId, ConsumerId, PublishSequence, QueueId, QueueSequence, Refusal, ShardId,
@@ -148,6 +149,31 @@ pub enum ShardMessage {
         expires: bool,
         /// The content, as `Content` encodes it.
         content: Bytes,
+    },
+    /// A reply for a requester of the receiver. Needs credit.
+    Reply {
+        /// The requester.
+        address: ReplyAddress,
+        /// Who gets it back when nobody is there, if anyone, and hears then that it was taken care of.
+        publisher: Option<Publisher>,
+        /// The content, as `Content` encodes it.
+        content: Bytes,
+    },
+    /// A mandatory reply found nobody; `Confirmed` follows. Counted as credit, of which it needs none.
+    Unroutable {
+        /// The publishing connection.
+        connection: ConnectionId,
+        /// Its channel.
+        channel: ChannelNumber,
+        /// The content, as `Content` encodes it.
+        content: Bytes,
+    },
+    /// Whether a requester is there, for queue.declare-ok.
+    InspectReply {
+        /// The requester.
+        address: ReplyAddress,
+        /// Who asks.
+        connection: ConnectionId,
     },
     /// All that the channel sent to the receiver up to here is as durable as it must be.
     Confirmed {

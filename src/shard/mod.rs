@@ -48,7 +48,9 @@ pub mod pressure;
 pub mod publish;
 pub mod queues;
 pub mod recover;
+pub mod reply;
 pub mod route;
+pub mod secrets;
 pub mod settings;
 pub mod settle;
 pub mod start;
@@ -175,6 +177,7 @@ pub struct Shard {
     /// The time of this tick, in milliseconds since 1970.
     unix_milliseconds: u64,
     random: settings::Random,
+    secrets: secrets::Secrets,
     last_sync: Moment,
     last_beat: Moment,
     is_draining: bool,
@@ -210,8 +213,10 @@ pub struct Beginning {
     pub log: Log,
     /// Control, on shard 0.
     pub control: Option<Control>,
-    /// Seed of names and secrets.
+    /// Seed of names.
     pub seed: u64,
+    /// Key of secrets: random, and told to nobody.
+    pub secret_key: u128,
 }
 
 impl Shard {
@@ -228,6 +233,7 @@ impl Shard {
             log,
             control,
             seed,
+            secret_key,
         } = beginning;
         let mut router = Router::new();
         for change in topology.snapshot_durable() {
@@ -262,6 +268,7 @@ impl Shard {
             applied_number: 0,
             unix_milliseconds: 0,
             random: settings::Random::seeded(seed),
+            secrets: secrets::Secrets::keyed(secret_key),
             last_sync: Moment::default(),
             last_beat: Moment::default(),
             is_draining: false,

@@ -1,5 +1,5 @@
-//! The story of a transaction: tx.select, tx.commit, tx.rollback. The channel keeps publishes, routed when they came, and
-//! settles ([`Transaction`](crate::channel::Transaction)); the commit publishes the ones, waits until every owner has them
+//! The story of a transaction: tx.select, tx.commit, tx.rollback. The channel keeps publishes, with the names of the queues
+//! that they led to when they came, and settles ([`Transaction`](crate::channel::Transaction)); the commit publishes the ones, waits until every owner has them
 //! as durably as it must, then settles the others, waits until that is durable as well, and answers.
 //!
 //! ```text
@@ -22,10 +22,12 @@ use super::connections::Hold;
 use super::mailbox::{Publisher, ShardMessage};
 use super::obey::At;
 use super::publish::Run;
+use crate::channel::reply_to::ReplyAddress;
 use crate::channel::{Destination, KeptRun, KeptSettle, Progress, PublishTarget, Settlement};
-use crate::model::{ChannelNumber, ConnectionId, DeliveryTag, PublishSequence, Refusal, ReplyCode, ShardId};
+use crate::model::{
+    ChannelNumber, ConnectionId, DeliveryTag, PublishSequence, Refusal, ReplyCode, ShardId, ShortString,
+};
 use crate::protocol::method::*;
-use std::rc::Rc;
 
 /// Class and method of tx.commit.
 const TX_COMMIT: (u16, u16) = (90, 20);
@@ -65,10 +67,11 @@ impl Shard {
         (slot, number): (u32, ChannelNumber),
         target: &PublishTarget,
         run: &Run<'_>,
-        destinations: &Rc<[Destination]>,
+        (destinations, replies): (&[Destination], &[ReplyAddress]),
     ) -> Result<(), Refusal> {
         let held_max = self.settings.transaction_bytes_max;
-        let kept = kept_copy(target, run, destinations);
+        let queues = self.names_of(target, destinations);
+        let kept = kept_copy(target, run, queues, replies);
         let held = kept.held();
         let channel = self.channel_at(slot, number).expect("it publishes");
         channel.transaction()?.keep(kept, held_max)?;
@@ -130,15 +133,16 @@ impl Shard {
             let Some(transaction) = self.transaction_of(id, number) else {
                 return false;
             };
-            let Some(destinations) = transaction.next_destinations().cloned() else {
+            let Some(next) = transaction.next_run() else {
                 return true;
             };
+            let (queues, replies) = (next.queues.clone(), next.replies.clone());
             if published_bytes >= COMMIT_BYTES_A_TICK {
                 self.list_committing(id, number);
                 return false;
             }
-            let destinations = self.still_there(&destinations);
-            if !self.has_credit_for(&destinations) {
+            let destinations = self.queues_called(id.slot, &queues);
+            if !self.has_credit_for_all(&destinations, &replies) {
                 self.waiting_for_credit.push(id.slot);
                 self.counters.credit_pauses += 1;
                 return false;
@@ -165,13 +169,28 @@ impl Shard {
             places: &kept.places,
             shared: None,
         };
-        self.give_out((id, number), &kept.target, &run, destinations);
+        self.give_out((id, number), &kept.target, &run, (destinations, &kept.replies));
     }
 
-    /// The queues that were not deleted since the message was routed.
-    fn still_there(&self, destinations: &[Destination]) -> Vec<Destination> {
-        let queues = destinations.iter().map(|destination| destination.queue);
-        queues.filter_map(|queue| self.destination(queue)).collect()
+    /// Names of queues that a publish goes to. The default exchange names one whether it is there yet or not.
+    fn names_of(&self, target: &PublishTarget, destinations: &[Destination]) -> Vec<ShortString> {
+        let definitions = destinations
+            .iter()
+            .filter_map(|destination| self.topology.queue_by_id(destination.queue));
+        let mut names: Vec<ShortString> = definitions.map(|queue| queue.name.clone()).collect();
+        if target.exchange.is_empty() && !names.contains(&target.routing_key) {
+            names.push(target.routing_key.clone());
+        }
+        names
+    }
+
+    /// The queues that are called so now.
+    fn queues_called(&mut self, slot: u32, names: &[ShortString]) -> Vec<Destination> {
+        let vhost = self.vhost_at(slot);
+        let ids = names
+            .iter()
+            .filter_map(|name| self.topology.queue_id(vhost.as_bytes(), name.as_bytes()));
+        ids.filter_map(|queue| self.destination(queue)).collect()
     }
 
     /// All is published: settles, answers, or waits for owners.
@@ -248,7 +267,12 @@ impl Shard {
 }
 
 /// The run, copied out of the buffer it came in.
-fn kept_copy(target: &PublishTarget, run: &Run<'_>, destinations: &Rc<[Destination]>) -> KeptRun {
+fn kept_copy(
+    target: &PublishTarget,
+    run: &Run<'_>,
+    queues: Vec<ShortString>,
+    replies: &[ReplyAddress],
+) -> KeptRun {
     let contents = || (0..run.places.len()).map(|at| run.content(at));
     let length = contents().map(|content| content.properties.len() + content.body.len());
     let mut bytes = Vec::with_capacity(length.sum());
@@ -266,7 +290,8 @@ fn kept_copy(target: &PublishTarget, run: &Run<'_>, destinations: &Rc<[Destinati
     }
     KeptRun {
         target: target.clone(),
-        destinations: destinations.clone(),
+        queues,
+        replies: replies.to_vec(),
         bytes,
         places,
     }

@@ -168,6 +168,7 @@ impl Broker {
             log,
             control,
             seed,
+            secret_key: u128::from(seed),
         })
     }
 

@@ -3,6 +3,7 @@
 mod alarms;
 mod faults;
 mod publishing;
+mod replies;
 mod transactions;
 
 use super::connections::Peer;
@@ -84,6 +85,7 @@ impl Cores {
                 queues: dealt.queues,
                 log: dealt.log,
                 seed: index as u64,
+                secret_key: index as u128,
             })
         });
         let lanes = || (0..count).map(|_| VecDeque::new()).collect();

@@ -236,14 +236,44 @@ fn unroutable_messages_come_back_at_the_commit_before_its_answer() {
 }
 
 #[test]
-fn a_message_goes_to_the_queues_that_its_exchange_had_when_it_was_published() {
-    let mut cores = Cores::new(1);
+fn a_message_goes_to_queues_of_the_names_that_it_led_to_when_it_was_published() {
+    let mut cores = Cores::new(2);
     let client = cores.connect(0);
+    cores.declare(client, "anew", 0, false, false);
     cores.call(client, select());
-    cores.send(client, &publish("later", b"lost", false, false));
+    cores.send(client, &publish("anew", b"one", false, true));
+    cores.send(client, &publish("later", b"two", false, true));
+    let mut bytes = Vec::new();
+    Method::from(BasicPublish {
+        exchange: b"amq.fanout",
+        routing_key: b"",
+        mandatory: true,
+        immediate: false,
+    })
+    .encode(1, &mut bytes);
+    encode_content(1, &[0, 0], &[b"unbound"], FRAME_MAX, &mut bytes);
+    cores.send(client, &bytes);
+    let delete = QueueDelete {
+        queue: b"anew",
+        if_unused: false,
+        if_empty: false,
+        nowait: false,
+    };
+    cores.call(client, delete);
+    cores.declare(client, "anew", 1, false, false);
     cores.declare(client, "later", 0, false, false);
+    let bind = QueueBind {
+        queue: b"later",
+        exchange: b"amq.fanout",
+        routing_key: b"",
+        nowait: false,
+        arguments: crate::model::FieldTableRef::default(),
+    };
+    cores.call(client, bind);
+    cores.read(client);
     cores.call(client, commit());
-    assert_eq!(counts(&cores, 0), (0, 0));
+    assert_eq!(cores.read(client), ["basic.return unbound", "tx.commit-ok"]);
+    assert_eq!((counts(&cores, 0), counts(&cores, 1)), ((1, 0), (1, 0)));
 }
 
 #[test]
