@@ -72,7 +72,7 @@ pub enum AssemblyError {
     #[error("expected content body, got non content body frame instead")]
     ExpectedBody,
     /// More body than the header announced.
-    #[error("content body frame exceeds remaining content size")]
+    #[error("expected content body, got non content body frame instead")]
     BodyTooLong,
     /// The properties cannot be decoded.
     #[error("malformed content properties")]
@@ -92,7 +92,6 @@ impl AssemblyError {
     pub fn refusal(&self) -> Refusal {
         let code = match self {
             AssemblyError::TooLarge { .. } => ReplyCode::PreconditionFailed,
-            AssemblyError::BodyTooLong => ReplyCode::FrameError,
             AssemblyError::Properties => ReplyCode::SyntaxError,
             _ => ReplyCode::UnexpectedFrame,
         };
@@ -183,7 +182,7 @@ impl Assembly {
     /// A body frame came. Returns whether the message is complete.
     ///
     /// # Errors
-    /// 505 when none was expected, 501 when it is longer than what is missing.
+    /// 505 when none was expected, or it is longer than what is missing.
     pub fn body(&mut self, payload: &[u8]) -> Result<bool, AssemblyError> {
         let State::AwaitBody { remaining } = self.state else {
             return Err(match self.state {

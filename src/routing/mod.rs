@@ -16,9 +16,11 @@
 //! consumers, owners and messages: it is given bytes and gives back ids. A returned id may be of a queue that is just
 //! gone; whoever delivers drops that.
 
+mod delayed;
 mod direct;
 mod fanout;
 mod headers;
+mod recent_history;
 mod targets;
 #[cfg(test)]
 mod tests;
@@ -31,8 +33,9 @@ use foldhash::fast::FixedState;
 
 use crate::model::{FieldTableRef, QueueId, Refusal, ReplyCode, ShortString};
 use crate::topology::refusal::{Entity, not_found};
-use crate::topology::{Binding, Change, DEFAULT_VHOST, Topology};
+use crate::topology::{Binding, Change, DEFAULT_VHOST, ExchangeMemory, Topology};
 
+pub use delayed::{DELAY, delay_of};
 use targets::{ExchangeSlot, Target};
 use topic::TopicScratch;
 use vhost_routes::VhostRoutes;
@@ -111,8 +114,15 @@ impl Router {
             }
             Change::Bound(binding) => self.change_bindings(binding, VhostRoutes::bind),
             Change::Unbound(binding) => self.change_bindings(binding, VhostRoutes::unbind),
-            // Queues enter the tables by their bindings, which are unbound before a queue is deleted.
-            Change::QueueDeclared(_) | Change::QueueDeleted { .. } => {}
+            Change::QueueDeclared(queue) => {
+                if let Some(memory) = ExchangeMemory::of_queue(queue.name.as_bytes())
+                    && let Some(routes) = self.vhosts.get_mut(&queue.vhost)
+                {
+                    routes.remember_in(&memory.exchange, queue.id);
+                }
+            }
+            // Other queues enter the tables by their bindings, which are unbound before a queue is deleted.
+            Change::QueueDeleted { .. } => {}
         }
     }
 
@@ -152,9 +162,6 @@ impl Router {
             );
         } else {
             let slot = routes.slot_of(exchange).ok_or(RouteError::NoExchange)?;
-            if routes.is_internal(slot) {
-                return Err(RouteError::Internal);
-            }
             routes.walk(slot, routing_keys, headers, routed);
         }
         if routed.queues.len() > 1 {
@@ -162,6 +169,15 @@ impl Router {
             routed.queues.dedup();
         }
         Ok(())
+    }
+
+    /// Whether a client may publish to `exchange`, if it is there.
+    pub fn check_published_to(&self, vhost: &[u8], exchange: &[u8]) -> Result<(), RouteError> {
+        let routes = self.vhosts.get(vhost).ok_or(RouteError::NoExchange)?;
+        match routes.slot_of(exchange) {
+            Some(slot) if routes.is_internal(slot) => Err(RouteError::Internal),
+            _ => Ok(()),
+        }
     }
 
     /// Whether a message's headers can decide where it goes: a headers exchange can be reached. If not, a route may

@@ -34,7 +34,8 @@ fn naive_matches(kind: ExchangeKind, binding: &Binding, key: &[u8], message: &Fi
     let headers: Vec<_> = message.as_ref().iter().map_while(Result::ok).collect();
     match kind {
         ExchangeKind::Direct => binding.routing_key.as_bytes() == key,
-        ExchangeKind::Fanout => true,
+        ExchangeKind::Fanout | ExchangeKind::RecentHistory => true,
+        ExchangeKind::Delayed => unreachable!("what is due is routed by another type"),
         ExchangeKind::Topic => topic_matches(binding.routing_key.as_bytes(), key),
         ExchangeKind::Headers => headers::matches(binding.arguments.as_ref(), &headers),
     }
@@ -117,8 +118,9 @@ proptest! {
             let verdict = router.route_keys(&topology, b"/", exchange.as_bytes(), &keys, headers, &mut routed);
             match topology.exchange(b"/", exchange.as_bytes()) {
                 None => prop_assert_eq!(verdict, Err(RouteError::NoExchange)),
-                Some(exchange) if exchange.internal => prop_assert_eq!(verdict, Err(RouteError::Internal)),
-                Some(_) => {
+                Some(found) => {
+                    let published = router.check_published_to(b"/", exchange.as_bytes());
+                    prop_assert_eq!(published.is_err(), found.internal);
                     let expected: Vec<_> = naive_route(&topology, exchange, &keys, message).into_iter().collect();
                     prop_assert_eq!(verdict, Ok(()));
                     prop_assert_eq!(&routed.queues, &expected, "{} {:?} {:?}", exchange, keys, message);

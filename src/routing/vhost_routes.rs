@@ -4,13 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 
 use foldhash::fast::FixedState;
 
-use crate::model::{FieldTableRef, ShortString};
-use crate::topology::{Binding, Destination, Exchange, ExchangeKind, PREDECLARED_EXCHANGES};
+use crate::model::{FieldTableRef, QueueId, ShortString};
+use crate::topology::{
+    Binding, Destination, Exchange, ExchangeKind, PREDECLARED_EXCHANGES, delayed_kind,
+    is_internal_from_the_start,
+};
 
 use super::Routed;
+use super::delayed::delay_of;
 use super::direct::DirectTable;
 use super::fanout::FanoutTable;
 use super::headers::HeadersTable;
+use super::recent_history::is_stored;
 use super::targets::{ExchangeSlot, Target};
 use super::topic::TopicTable;
 
@@ -26,6 +31,8 @@ pub(super) struct VhostRoutes {
 #[derive(Clone, Debug)]
 struct ExchangeRoutes {
     table: Table,
+    /// The queue it remembers in.
+    memory: Option<QueueId>,
     internal: bool,
     alternate: Option<ShortString>,
     /// The exchanges it is bound to, with the number of bindings to each.
@@ -40,6 +47,53 @@ enum Table {
     Fanout(FanoutTable),
     Topic(TopicTable),
     Headers(HeadersTable),
+    /// The table of what is due.
+    Delayed(Box<Table>),
+    RecentHistory(FanoutTable),
+}
+
+impl Table {
+    fn of(kind: ExchangeKind, arguments: FieldTableRef<'_>, hash: &FixedState) -> Self {
+        match kind {
+            ExchangeKind::Direct => Table::Direct(DirectTable::new(hash)),
+            ExchangeKind::Fanout => Table::Fanout(FanoutTable::default()),
+            ExchangeKind::Topic => Table::Topic(TopicTable::new(hash)),
+            ExchangeKind::Headers => Table::Headers(HeadersTable::default()),
+            ExchangeKind::RecentHistory => Table::RecentHistory(FanoutTable::default()),
+            ExchangeKind::Delayed => {
+                let kind = delayed_kind(arguments).unwrap_or(ExchangeKind::Direct);
+                Table::Delayed(Box::new(Table::of(kind, arguments, hash)))
+            }
+        }
+    }
+
+    fn bind(&mut self, key: &ShortString, arguments: &[u8], target: Target) -> bool {
+        match self {
+            Table::Direct(table) => table.bind(key, arguments, target),
+            Table::Fanout(table) | Table::RecentHistory(table) => table.bind(key, arguments, target),
+            Table::Topic(table) => table.bind(key, arguments, target),
+            Table::Headers(table) => table.bind(key, arguments, target),
+            Table::Delayed(table) => table.bind(key, arguments, target),
+        }
+    }
+
+    fn unbind(&mut self, key: &ShortString, arguments: &[u8], target: Target) -> bool {
+        match self {
+            Table::Direct(table) => table.unbind(key, arguments, target),
+            Table::Fanout(table) | Table::RecentHistory(table) => table.unbind(key, arguments, target),
+            Table::Topic(table) => table.unbind(key, arguments, target),
+            Table::Headers(table) => table.unbind(key, arguments, target),
+            Table::Delayed(table) => table.unbind(key, arguments, target),
+        }
+    }
+
+    /// Whether a message's headers decide where it goes.
+    fn looks_at_headers(&self) -> bool {
+        matches!(
+            self,
+            Table::Headers(_) | Table::Delayed(_) | Table::RecentHistory(_)
+        )
+    }
 }
 
 impl VhostRoutes {
@@ -55,16 +109,23 @@ impl VhostRoutes {
             .into_iter()
             .filter(|(name, _)| !name.is_empty())
         {
-            routes.add(ShortString::from(name), kind, false, None);
+            let table = Table::of(kind, FieldTableRef::default(), hash);
+            routes.add(
+                ShortString::from(name),
+                table,
+                is_internal_from_the_start(name),
+                None,
+            );
         }
         routes
     }
 
     pub(super) fn declare(&mut self, exchange: &Exchange) {
         if !self.names.contains_key(&exchange.name) {
+            let table = Table::of(exchange.kind, exchange.arguments.as_ref(), &self.hash);
             self.add(
                 exchange.name.clone(),
-                exchange.kind,
+                table,
                 exchange.internal,
                 exchange.alternate.clone(),
             );
@@ -97,12 +158,7 @@ impl VhostRoutes {
             return;
         };
         let (key, arguments) = (&binding.routing_key, binding.arguments.as_bytes());
-        let is_new = match &mut routes.table {
-            Table::Direct(table) => table.bind(key, arguments, target),
-            Table::Fanout(table) => table.bind(key, arguments, target),
-            Table::Topic(table) => table.bind(key, arguments, target),
-            Table::Headers(table) => table.bind(key, arguments, target),
-        };
+        let is_new = routes.table.bind(key, arguments, target);
         if let (true, Target::Exchange(destination)) = (is_new, target) {
             *routes.exchange_targets.entry(destination).or_default() += 1;
             if let Some(destination) = self.exchanges[destination.0 as usize].as_mut() {
@@ -119,12 +175,7 @@ impl VhostRoutes {
             return;
         };
         let (key, arguments) = (&binding.routing_key, binding.arguments.as_bytes());
-        let was_there = match &mut routes.table {
-            Table::Direct(table) => table.unbind(key, arguments, target),
-            Table::Fanout(table) => table.unbind(key, arguments, target),
-            Table::Topic(table) => table.unbind(key, arguments, target),
-            Table::Headers(table) => table.unbind(key, arguments, target),
-        };
+        let was_there = routes.table.unbind(key, arguments, target);
         if let (true, Target::Exchange(destination)) = (was_there, target) {
             routes.forget_exchange_target(destination);
             if let Some(destination) = self.exchanges[destination.0 as usize].as_mut() {
@@ -174,7 +225,7 @@ impl VhostRoutes {
         let (mut seen, mut ahead) = (Vec::new(), vec![start]);
         while let Some(slot) = ahead.pop() {
             let Some(routes) = self.routes(slot) else { continue };
-            if matches!(routes.table, Table::Headers(_)) {
+            if routes.table.looks_at_headers() {
                 return true;
             }
             let alternate = routes.alternate.as_ref().and_then(|name| self.names.get(name));
@@ -188,15 +239,19 @@ impl VhostRoutes {
         false
     }
 
-    fn add(&mut self, name: ShortString, kind: ExchangeKind, internal: bool, alternate: Option<ShortString>) {
-        let table = match kind {
-            ExchangeKind::Direct => Table::Direct(DirectTable::new(&self.hash)),
-            ExchangeKind::Fanout => Table::Fanout(FanoutTable::default()),
-            ExchangeKind::Topic => Table::Topic(TopicTable::new(&self.hash)),
-            ExchangeKind::Headers => Table::Headers(HeadersTable::default()),
-        };
+    /// The exchange remembers in this queue.
+    pub(super) fn remember_in(&mut self, exchange: &ShortString, queue: QueueId) {
+        let slot = self.names.get(exchange).copied();
+        let routes = slot.and_then(|slot| self.exchanges[slot.0 as usize].as_mut());
+        if let Some(routes) = routes {
+            routes.memory = Some(queue);
+        }
+    }
+
+    fn add(&mut self, name: ShortString, table: Table, internal: bool, alternate: Option<ShortString>) {
         let routes = ExchangeRoutes {
             table,
+            memory: None,
             internal,
             alternate,
             exchange_targets: BTreeMap::new(),
@@ -227,17 +282,26 @@ impl VhostRoutes {
 impl ExchangeRoutes {
     #[inline]
     fn route(&self, routing_keys: &[&[u8]], headers: Option<FieldTableRef<'_>>, routed: &mut Routed) {
-        match &self.table {
-            Table::Direct(table) => routing_keys.iter().for_each(|key| table.route(key, routed)),
-            Table::Fanout(table) => table.route(routed),
-            Table::Topic(table) => {
-                let mut scratch = std::mem::take(&mut routed.topic);
-                routing_keys
-                    .iter()
-                    .for_each(|key| table.route(key, &mut scratch, routed));
-                routed.topic = scratch;
+        match self.memory {
+            Some(memory) => self.route_remembering(memory, routing_keys, headers, routed),
+            None => self.table.route(routing_keys, headers, routed),
+        }
+    }
+
+    fn route_remembering(
+        &self,
+        memory: QueueId,
+        routing_keys: &[&[u8]],
+        headers: Option<FieldTableRef<'_>>,
+        routed: &mut Routed,
+    ) {
+        match self.table {
+            Table::Delayed(_) if delay_of(headers).is_some() => routed.reach(Target::Queue(memory)),
+            Table::RecentHistory(_) if is_stored(headers) => {
+                self.table.route(routing_keys, headers, routed);
+                routed.queues.push(memory);
             }
-            Table::Headers(table) => table.route(headers, routed),
+            _ => self.table.route(routing_keys, headers, routed),
         }
     }
 
@@ -247,6 +311,25 @@ impl ExchangeRoutes {
             if *count == 0 {
                 self.exchange_targets.remove(&destination);
             }
+        }
+    }
+}
+
+impl Table {
+    #[inline]
+    fn route(&self, routing_keys: &[&[u8]], headers: Option<FieldTableRef<'_>>, routed: &mut Routed) {
+        match self {
+            Table::Direct(table) => routing_keys.iter().for_each(|key| table.route(key, routed)),
+            Table::Fanout(table) | Table::RecentHistory(table) => table.route(routed),
+            Table::Delayed(table) => table.route(routing_keys, headers, routed),
+            Table::Topic(table) => {
+                let mut scratch = std::mem::take(&mut routed.topic);
+                routing_keys
+                    .iter()
+                    .for_each(|key| table.route(key, &mut scratch, routed));
+                routed.topic = scratch;
+            }
+            Table::Headers(table) => table.route(headers, routed),
         }
     }
 }

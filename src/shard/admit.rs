@@ -16,15 +16,18 @@ use crate::model::{Content, QueueSequence};
 use crate::protocol::properties::Properties;
 use crate::queue::Occasion;
 use crate::queue::dead_letter::DeathReason;
+use crate::routing::delay_of;
 use crate::topology::Overflow;
 
 /// What a message asks of its queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wishes {
+pub struct Wishes {
     /// How long it may stay, in milliseconds (`expiration`).
     pub expiration: Option<u64>,
     /// Its priority.
     pub priority: u8,
+    /// How long it is to wait in its exchange's memory, in milliseconds (`x-delay`).
+    pub delay: Option<u64>,
 }
 
 impl Wishes {
@@ -32,6 +35,7 @@ impl Wishes {
     pub(super) const NONE: Self = Self {
         expiration: None,
         priority: 0,
+        delay: None,
     };
 
     /// What checked properties ask for.
@@ -41,8 +45,11 @@ impl Wishes {
             .expiration()
             .and_then(|digits| std::str::from_utf8(digits).ok());
         Self {
-            expiration: digits.and_then(|digits| digits.parse().ok()),
+            expiration: digits
+                .and_then(|digits| digits.parse().ok())
+                .map(i64::unsigned_abs),
             priority: properties.priority().unwrap_or(0),
+            delay: delay_of(properties.headers()),
         }
     }
 }
@@ -59,9 +66,9 @@ impl Shard {
                 if self.queues.get_mut(slot).is_none_or(|queue| queue.is_frozen) {
                     continue;
                 }
-                match self.takes(slot, run.content(at)) {
-                    Some(is_durable) if is_durable && run.places[at].is_persistent => durable.push(slot),
-                    Some(_) => transient.push(slot),
+                match self.takes(slot, run.content(at), run.places[at].is_persistent) {
+                    Some(true) => durable.push(slot),
+                    Some(false) => transient.push(slot),
                     None => self.note_refusal(at as u32),
                 }
             }
@@ -95,10 +102,11 @@ impl Shard {
         }
     }
 
-    /// Whether the queue takes one more message, and if so, whether it survives a restart.
-    fn takes(&mut self, queue_slot: u32, content: Content<'_>) -> Option<bool> {
+    /// Whether the queue takes one more message, and if so, whether the message survives a restart.
+    fn takes(&mut self, queue_slot: u32, content: Content<'_>, is_persistent: bool) -> Option<bool> {
         let queue = self.queues.get_mut(queue_slot)?;
-        let (is_durable, overflow) = (queue.durable, queue.settings.overflow);
+        let overflow = queue.settings.overflow;
+        let is_durable = queue.durable && (is_persistent || queue.is_quorum());
         let body_bytes = content.body.len() as u64;
         if overflow == Overflow::DropHead || !queue.would_overflow(body_bytes) {
             return Some(is_durable);
@@ -116,7 +124,7 @@ impl Shard {
 
     /// A message has its place: notes when it runs out, and lets go what is too much.
     fn take_in(&mut self, queue_slot: u32, sequence: QueueSequence, wishes: Wishes) {
-        self.set_deadline(queue_slot, sequence, wishes.expiration, self.unix_milliseconds);
+        self.set_deadline(queue_slot, sequence, wishes, self.unix_milliseconds);
         self.keep_limits(queue_slot);
         if wishes.expiration == Some(0) || self.message_ttl(queue_slot) == Some(0) {
             self.deliver_while(queue_slot, |queue| queue.queue.deadline(sequence).is_some());
@@ -134,13 +142,13 @@ impl Shard {
         &mut self,
         queue_slot: u32,
         sequence: QueueSequence,
-        expiration: Option<u64>,
+        wishes: Wishes,
         since: u64,
     ) {
         let Some(queue) = self.queues.get_mut(queue_slot) else {
             return;
         };
-        match queue.set_deadline(sequence, expiration, since) {
+        match queue.set_deadline(sequence, wishes, since) {
             Some(at) => self
                 .time_index
                 .insert(queue.due(queue_slot, at, Occasion::Message(sequence.0))),

@@ -11,6 +11,7 @@ use crate::channel::reply_to::is_reply_queue;
 use crate::channel::{ChannelConsumer, Consumers};
 use crate::model::{ConsumerId, FieldTableRef, Refusal, ReplyCode, ShortString};
 use crate::protocol::method::*;
+use crate::topology::QueueType;
 
 impl Shard {
     pub(super) fn consume(&mut self, at: At, consume: &BasicConsume<'_>) -> Result<Next, Refusal> {
@@ -24,6 +25,12 @@ impl Shard {
             false => short(consume.consumer_tag),
         };
         let priority = consumer_priority(consume.arguments)?;
+        let is_quorum = self.queue_type(queue) == QueueType::Quorum;
+        if is_quorum && self.channel_of(at).channel_prefetch > 0 {
+            let (name, vhost) = (&found.name, self.vhost_at(at.slot));
+            let text = format!("queue '{name}' in vhost '{vhost}' does not support global qos");
+            return Err(Refusal::new(ReplyCode::NotImplemented, text));
+        }
         let connection = self.id_at(at.slot);
         let (pauses, is_own) = (self.pauses_at(at, consume.no_ack), owner == self.id);
         let channel = self.channel_of(at);
@@ -40,7 +47,8 @@ impl Shard {
             },
             no_ack: consume.no_ack,
             prefetch_count: channel.consumer_prefetch,
-            exclusive: consume.exclusive,
+            // RabbitMQ's quorum queues take no notice of it.
+            exclusive: consume.exclusive && !is_quorum,
             priority,
             pauses,
             grant,

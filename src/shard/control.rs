@@ -11,7 +11,9 @@
 use crate::model::{
     ConnectionId, FieldTable, Lsn, QueueId, Refusal, ReplyCode, ShardId, ShortString, VSHARD_COUNT, VshardId,
 };
-use crate::topology::{Change, DeclareVerdict, ExchangeDeclare, QueueDeclare, QueueDefinition, Topology};
+use crate::topology::{
+    Change, DeclareVerdict, ExchangeDeclare, ExchangeMemory, QueueDeclare, QueueDefinition, Topology,
+};
 use std::collections::VecDeque;
 
 /// Whom an answer goes to.
@@ -287,12 +289,9 @@ impl Control {
                     internal: *internal,
                     arguments: arguments.as_ref(),
                 };
-                Ok(done(
-                    self.decided
-                        .decide_exchange_declare(&declare)?
-                        .into_iter()
-                        .collect(),
-                ))
+                let change = self.decided.decide_exchange_declare(&declare)?;
+                let memory = self.memory_of(change.as_ref())?;
+                Ok(done(change.into_iter().chain(memory).collect()))
             }
             ControlAction::DeleteExchange { name, if_unused } => Ok(done(
                 self.decided
@@ -404,6 +403,30 @@ impl Control {
             created: true,
         };
         Ok((vec![Change::QueueDeclared(definition)], answer))
+    }
+
+    /// The queue in which a new exchange remembers, if it does.
+    fn memory_of(&mut self, change: Option<&Change>) -> Result<Option<Change>, Refusal> {
+        let Some(Change::ExchangeDeclared { vhost, exchange }) = change else {
+            return Ok(None);
+        };
+        let Some((name, arguments)) = ExchangeMemory::queue_of(vhost.as_bytes(), exchange)? else {
+            return Ok(None);
+        };
+        let owner = self.least_loaded_shard();
+        let definition = QueueDefinition {
+            id: QueueId(self.next_queue),
+            vhost: vhost.clone(),
+            name,
+            vshard: self.vshard_on(owner),
+            owner,
+            durable: exchange.durable,
+            exclusive: None,
+            auto_delete: false,
+            arguments,
+        };
+        self.next_queue += 1;
+        Ok(Some(Change::QueueDeclared(definition)))
     }
 
     /// The core that `x-lane` names.

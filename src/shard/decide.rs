@@ -83,6 +83,9 @@ impl Shard {
             }
             self.topology.apply(change);
             self.router.apply(change);
+            if let Change::Bound(binding) = change {
+                self.replay_history(binding);
+            }
         }
         self.applied_number = number;
         self.say(ShardId(0), ShardMessage::Applied { number });

@@ -14,8 +14,7 @@ use crate::model::{
     ConnectionId, FieldTableRef, QueueId, Refusal, ReplyCode, ShortString, short_string::base64url,
 };
 use crate::protocol::method::*;
-use crate::topology::{DeclareVerdict, QueueDeclare};
-use tracing::warn;
+use crate::topology::{DeclareVerdict, ExchangeMemory, QueueDeclare, QueueType};
 
 impl Shard {
     // ---- exchanges
@@ -117,7 +116,6 @@ impl Shard {
             connection,
         };
         let verdict = self.topology.check_queue_declare(&wanted);
-        warn_of_arguments_without_effect(&name, declare.arguments);
         let action = ControlAction::DeclareQueue {
             name: name.clone(),
             server_named,
@@ -186,15 +184,9 @@ impl Shard {
     }
 
     pub(super) fn bind_queue(&mut self, at: At, bind: &QueueBind<'_>) -> Result<Next, Refusal> {
-        let queue = self.queue_named(at, bind.queue)?;
+        let queue = self.queue_named(at, &crate::topology::strip_cr_lf(bind.queue))?;
         check_can_be_bound(&queue)?;
-        // An empty queue name with an empty key stands for the last declared queue twice (RabbitMQ).
-        let is_shortcut = bind.queue.is_empty() && bind.routing_key.is_empty();
-        let routing_key = if is_shortcut {
-            queue.clone()
-        } else {
-            short(bind.routing_key)
-        };
+        let routing_key = key_or_shortcut(bind.queue, bind.routing_key, &queue);
         let connection = self.id_at(at.slot);
         let action = queue_binding(
             false,
@@ -208,10 +200,10 @@ impl Shard {
     }
 
     pub(super) fn unbind_queue(&mut self, at: At, unbind: &QueueUnbind<'_>) -> Result<Next, Refusal> {
-        let queue = self.queue_named(at, unbind.queue)?;
+        let queue = self.queue_named(at, &crate::topology::strip_cr_lf(unbind.queue))?;
         check_can_be_bound(&queue)?;
         let connection = self.id_at(at.slot);
-        let key = short(unbind.routing_key);
+        let key = key_or_shortcut(unbind.queue, unbind.routing_key, &queue);
         let action = queue_binding(true, queue, unbind.exchange, key, unbind.arguments, connection);
         self.ask_control(at, false, action, AwaitedRequest::QueueUnbind)
     }
@@ -224,7 +216,8 @@ impl Shard {
     }
 
     pub(super) fn delete_queue(&mut self, at: At, delete: &QueueDelete<'_>) -> Result<Next, Refusal> {
-        let found = match self.accessible_queue(at, delete.queue) {
+        let name = crate::topology::strip_cr_lf(delete.queue);
+        let found = match self.accessible_queue(at, &name) {
             Ok(found) => found,
             // What is not there is deleted (RabbitMQ since 3.2).
             Err(refusal) if refusal.code == ReplyCode::NotFound && !delete.queue.is_empty() => {
@@ -235,6 +228,11 @@ impl Shard {
             }
             Err(refusal) => return Err(refusal),
         };
+        let vhost = self.vhost_at(at.slot);
+        check_is_no_memory(&vhost, &found.name)?;
+        if self.queue_type(found.id) == QueueType::Quorum {
+            check_quorum_deletion(&vhost, &found.name, delete)?;
+        }
         let (queue, connection) = (found.id, self.id_at(at.slot));
         let (if_unused, if_empty) = (delete.if_unused, delete.if_empty);
         let message = ShardMessage::Delete {
@@ -246,10 +244,16 @@ impl Shard {
         self.ask_owner(at, found, message, delete.nowait, AwaitedRequest::QueueDelete)
     }
 
-    /// The name a method means: itself without line ends, or the last declared queue's when empty.
+    /// What the queue promises.
+    pub(super) fn queue_type(&self, queue: QueueId) -> QueueType {
+        self.topology
+            .queue_by_id(queue)
+            .map_or(QueueType::Classic, |queue| queue.queue_type())
+    }
+
+    /// The name a method means: itself, or the last declared queue's when empty.
     fn queue_named(&mut self, at: At, name: &[u8]) -> Result<ShortString, Refusal> {
-        let name = crate::topology::strip_cr_lf(name);
-        self.channel_of(at).queue_named(&name)
+        self.channel_of(at).queue_named(name)
     }
 
     /// The queue a method means, if this connection may use it.
@@ -267,23 +271,42 @@ impl Shard {
     }
 }
 
-/// Arguments that are checked as RabbitMQ checks them, and kept, and do nothing yet.
-const WITHOUT_EFFECT: &[&str] = &[
-    "x-message-ttl",
-    "x-expires",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-overflow",
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
-    "x-max-priority",
-    "x-single-active-consumer",
-];
+/// An empty queue name with an empty key stands for the last declared queue twice (RabbitMQ).
+fn key_or_shortcut(queue_name: &[u8], routing_key: &[u8], queue: &ShortString) -> ShortString {
+    match queue_name.is_empty() && routing_key.is_empty() {
+        true => queue.clone(),
+        false => short(routing_key),
+    }
+}
 
-fn warn_of_arguments_without_effect(queue: &ShortString, arguments: FieldTableRef<'_>) {
-    for argument in WITHOUT_EFFECT {
-        if arguments.get(argument.as_bytes()).is_some() {
-            warn!(%queue, argument, "queue declared with an argument that has no effect in this version");
+/// 540 for conditions that RabbitMQ's quorum queues do not know.
+fn check_quorum_deletion(
+    vhost: &ShortString,
+    queue: &ShortString,
+    delete: &QueueDelete<'_>,
+) -> Result<(), Refusal> {
+    let flag = match (delete.if_unused, delete.if_empty) {
+        (true, _) => "if-unused",
+        (_, true) => "if-empty",
+        _ => return Ok(()),
+    };
+    let text = format!(
+        "cannot delete queue '{queue}' in vhost '{vhost}'. queue.delete operations with {flag} flag set are not \
+         supported by quorum queues"
+    );
+    Err(Refusal::new(ReplyCode::NotImplemented, text))
+}
+
+/// 403 for a queue in which an exchange remembers.
+fn check_is_no_memory(vhost: &ShortString, queue: &ShortString) -> Result<(), Refusal> {
+    match ExchangeMemory::of_queue(queue.as_bytes()) {
+        None => Ok(()),
+        Some(memory) => {
+            let exchange = &memory.exchange;
+            let text = format!(
+                "queue '{queue}' in vhost '{vhost}' belongs to exchange '{exchange}' and is deleted with it"
+            );
+            Err(Refusal::new(ReplyCode::AccessRefused, text))
         }
     }
 }

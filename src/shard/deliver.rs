@@ -4,6 +4,7 @@
 //! consumer without acks waits is handed over as it came (`hand_over`).
 
 use super::Shard;
+use super::delivery_count::counted;
 use super::dispatch::{Bodied, Dispatch, whole};
 use super::mailbox::{DeliveryHead, ShardMessage};
 use super::publish::Run;
@@ -27,13 +28,18 @@ impl Shard {
     /// Delivers from the listed queues, as much as a tick may.
     pub(super) fn deliver_ready(&mut self) {
         let mut budget = self.settings.deliveries_a_tick;
+        let mut served_last = None;
         for queue_slot in std::mem::take(&mut self.deliverable) {
+            let is_served = budget > 0;
             match self.deliver_from(queue_slot, &mut budget) {
                 Stopped::Done => {}
+                Stopped::TickIsSpent if is_served => served_last = Some(queue_slot),
                 Stopped::TickIsSpent => self.deliverable.push(queue_slot),
                 Stopped::NoCredit => self.starved.push(queue_slot),
             }
         }
+        // Who has spent the tick goes on behind those who had nothing of it.
+        self.deliverable.extend(served_last);
         self.has_spent_tick = budget == 0;
     }
 
@@ -96,6 +102,7 @@ impl Shard {
             ..
         } = self;
         let queue = queues.get_mut(queue_slot).expect("the delivery came from it");
+        let properties;
         let dispatch = Dispatch {
             consumer: delivery.consumer,
             message: Unacked {
@@ -117,6 +124,13 @@ impl Shard {
                     false => Bodied::Parts(stored.content, stored.parts().collect()),
                 }
             }
+        };
+        let bodied = match queue.is_quorum() && delivery.entry.delivery_count > 0 {
+            true => {
+                properties = counted(bodied.properties(), delivery.entry.delivery_count);
+                bodied.with_properties(&properties)
+            }
+            false => bodied,
         };
         self.counters.messages_delivered += 1;
         if delivery.consumer.connection.shard == *id {

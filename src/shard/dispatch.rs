@@ -32,6 +32,37 @@ pub(super) enum Bodied<'a> {
     Shared(&'a Bytes),
 }
 
+impl<'a> Bodied<'a> {
+    /// The message's properties.
+    pub(super) fn properties(&self) -> &'a [u8] {
+        match self {
+            Bodied::Whole(content) | Bodied::Parts(content, _) => content.properties,
+            Bodied::Shared(bytes) => whole(bytes).properties,
+        }
+    }
+
+    /// The same message with other properties.
+    pub(super) fn with_properties(self, properties: &'a [u8]) -> Self {
+        match self {
+            Bodied::Whole(content) => Bodied::Whole(Content {
+                properties,
+                ..content
+            }),
+            Bodied::Parts(content, parts) => Bodied::Parts(
+                Content {
+                    properties,
+                    ..content
+                },
+                parts,
+            ),
+            Bodied::Shared(bytes) => Bodied::Whole(Content {
+                properties,
+                ..whole(bytes)
+            }),
+        }
+    }
+}
+
 impl Connections {
     /// Writes a delivery to its consumer's connection. Returns whether the consumer is still there and its channel takes it.
     #[inline]

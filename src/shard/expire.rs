@@ -81,8 +81,12 @@ impl Shard {
         let Some(queue) = self.queues.get_mut(queue_slot) else {
             return;
         };
+        let cause = match queue.delays() {
+            true => Cause::Due,
+            false => Cause::Death(DeathReason::Expired),
+        };
         if let Some(entry) = queue.queue.take_if_expired(sequence, now) {
-            self.give_up(queue_slot, sequence, entry, Cause::Death(DeathReason::Expired));
+            self.give_up(queue_slot, sequence, entry, cause);
         }
     }
 

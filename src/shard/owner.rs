@@ -2,6 +2,7 @@
 //! answer, on this core or on another, and [`answer`](super::answer) gives it to the client.
 
 use super::Shard;
+use super::delivery_count::counted_content;
 use super::mailbox::{ConsumeRequest, Got, QueueAnswer, ShardMessage};
 use super::queues::NO_SLOT;
 use crate::model::{ConnectionId, ConsumerId, QueueId, Refusal, ReplyCode};
@@ -83,6 +84,10 @@ impl Shard {
                 let stored = self.log.read(position);
                 super::dispatch::in_one_stretch(&stored.content, &stored.parts().collect::<Vec<_>>()).to_vec()
             }
+        };
+        let content = match queue.is_quorum() {
+            true => counted_content(&content, got.entry.delivery_count),
+            false => content,
         };
         if no_ack {
             let kind = SettleKind::AutoAcknowledged;

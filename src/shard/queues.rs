@@ -1,10 +1,11 @@
 //! `Queues`: the queues this core owns, with the bytes of what they hold.
 
+use super::admit::Wishes;
 use crate::model::{ConnectionId, Content, QueueId, QueueSequence, ShortString, VshardId};
 use crate::queue::{Arena, Due, Entry, Limits, Locator, Occasion, Queue};
 use crate::shard::mailbox::SHARED_CONTENT_BYTES;
 use crate::storage::{EntryHeader, Log, SettleKind, SettledRange};
-use crate::topology::{QueueDefinition, QueueSettings};
+use crate::topology::{MemoryKind, QueueDefinition, QueueSettings, QueueType};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -221,15 +222,14 @@ impl QueueSlot {
         })
     }
 
-    /// Notes until when a message may stay that came at `since`: its own time to live or the queue's, whichever is shorter.
-    /// Returns the time if the time index must know it, beside the queue's common deadline.
-    pub fn set_deadline(
-        &mut self,
-        sequence: QueueSequence,
-        expiration: Option<u64>,
-        since: u64,
-    ) -> Option<u64> {
-        let (lives_for, is_common) = match (expiration, self.settings.message_ttl) {
+    /// Notes until when a message may stay that came at `since`: its own time to live or the queue's, whichever is shorter;
+    /// in the memory of a delayed exchange its delay. Returns the time if the time index must know it, beside the queue's common deadline.
+    pub fn set_deadline(&mut self, sequence: QueueSequence, wishes: Wishes, since: u64) -> Option<u64> {
+        let own = match self.delays() {
+            true => Some(wishes.delay.unwrap_or(0)),
+            false => wishes.expiration,
+        };
+        let (lives_for, is_common) = match (own, self.settings.message_ttl) {
             (None, None) => return None,
             (Some(own), None) => (own, false),
             (Some(own), Some(common)) if own < common => (own, false),
@@ -256,6 +256,17 @@ impl QueueSlot {
     pub fn overflows(&self) -> bool {
         let (messages, bytes) = (u64::from(self.queue.ready_count()), self.queue.ready_bytes());
         self.limits.are_exceeded_by(messages, bytes)
+    }
+
+    /// Whether all that it holds survives a restart, and each delivery says how often it came back.
+    pub fn is_quorum(&self) -> bool {
+        self.settings.kind == QueueType::Quorum
+    }
+
+    /// Whether it holds messages back until their time has come.
+    pub fn delays(&self) -> bool {
+        let memory = self.settings.memory.as_ref();
+        memory.is_some_and(|memory| memory.kind == MemoryKind::Delayed)
     }
 
     /// Something of this queue, in `slot`, that falls due.
@@ -323,6 +334,8 @@ fn has_rules(settings: &QueueSettings) -> bool {
         || settings.max_length.is_some()
         || settings.max_length_bytes.is_some()
         || settings.max_priority > 0
+        || settings.memory.is_some()
+        || settings.kind == QueueType::Quorum
 }
 
 /// Large contents that are not in the log, each held once for all queues that have it.

@@ -388,7 +388,7 @@ fn restored(
             },
         );
         if let (Some(stored), Some(wishes)) = (stored, wishes) {
-            slot.set_deadline(sequence, wishes.expiration, stored.published_at());
+            slot.set_deadline(sequence, wishes, stored.published_at());
         }
     }
     slot.queue.set_next_sequence(recovered.next_sequence);

@@ -127,7 +127,10 @@ impl Shard {
             .ok()
             .and_then(|properties| properties.headers());
         let keys = [&[key], further_keys].concat();
-        let found = self.destinations_of(vhost.as_bytes(), exchange, &keys, headers);
+        let found = self
+            .router
+            .check_published_to(vhost.as_bytes(), exchange)
+            .and_then(|()| self.destinations_of(vhost.as_bytes(), exchange, &keys, headers));
         let destinations: Rc<[Destination]> = found
             .map_err(|error| error.refusal(vhost.as_bytes(), exchange))?
             .into();
@@ -158,6 +161,7 @@ impl Shard {
         found.map(|()| destinations)
     }
 
+    /// The queue as a destination, if it is there.
     pub(super) fn destination(&self, queue: QueueId) -> Option<Destination> {
         let owner = self.topology.queue_by_id(queue)?.owner;
         let slot = if owner == self.id {

@@ -9,6 +9,7 @@ use crate::channel::Unacked;
 use crate::model::{ChannelNumber, DeliveryTag, QueueId, QueueSequence};
 use crate::queue::dead_letter::DeathReason;
 use crate::storage::{Log, SettleKind};
+use crate::topology::Overflow;
 
 impl Shard {
     /// basic.ack, basic.nack and basic.reject.
@@ -141,7 +142,13 @@ impl Shard {
                 false => self.expire_if_due(queue_slot, sequence),
             }
         }
-        self.keep_limits(queue_slot);
+        if self
+            .queues
+            .get_mut(queue_slot)
+            .is_some_and(|queue| queue.settings.overflow == Overflow::DropHead)
+        {
+            self.keep_limits(queue_slot);
+        }
     }
 
     fn give_up_returned(&mut self, queue_slot: u32, sequence: QueueSequence) {

@@ -19,12 +19,13 @@ use super::queues::NO_SLOT;
 use crate::channel::{Confirms, Destination};
 use crate::metrics::ShardCounters;
 use crate::model::{
-    ChannelNumber, ConnectionId, Content, FieldTable, PublishSequence, QueueId, QueueSequence, ShardId,
-    ShortString,
+    ChannelNumber, ConnectionId, Content, FieldTable, FieldTableRef, PublishSequence, QueueId, QueueSequence,
+    ShardId, ShortString,
 };
-use crate::protocol::properties::{Properties, PropertiesBuilder};
+use crate::protocol::properties::{PERSISTENT, Properties, PropertiesBuilder};
 use crate::queue::dead_letter::{Death, DeathReason, headers_after, is_cycle};
 use crate::queue::{Entry, Locator};
+use crate::routing::{DELAY, delay_of};
 use crate::storage::SettleKind;
 use std::collections::VecDeque;
 
@@ -40,6 +41,8 @@ const NO_CONNECTION: u32 = u32::MAX;
 pub(super) enum Cause {
     /// It died: to the dead letter exchange.
     Death(DeathReason),
+    /// Its delay is over: on through its exchange.
+    Due,
 }
 
 /// A message that is to be carried.
@@ -111,20 +114,20 @@ impl Shard {
             .queues
             .get_mut(queue_slot)
             .expect("the message was taken from it");
-        let Cause::Death(reason) = cause;
-        count_death(&mut self.counters, reason);
-        if queue.settings.dead_letter.is_some() {
-            queue.queue.hold_leaving(sequence, entry);
-            self.transfers.departures.push_back(Departure {
-                queue: queue.id,
-                sequence,
-                cause,
-            });
-        } else {
-            let kind = settle_kind(reason);
-            queue.release(sequence, entry, kind, &mut self.log, &mut self.shared);
-            self.list_settling(queue_slot);
+        if let Cause::Death(reason) = cause {
+            count_death(&mut self.counters, reason);
+            if queue.settings.dead_letter.is_none() {
+                let kind = settle_kind(reason);
+                queue.release(sequence, entry, kind, &mut self.log, &mut self.shared);
+                return self.list_settling(queue_slot);
+            }
         }
+        queue.queue.hold_leaving(sequence, entry);
+        self.transfers.departures.push_back(Departure {
+            queue: queue.id,
+            sequence,
+            cause,
+        });
     }
 
     /// Carries messages that were given up, as many as a tick may. Returns whether more could be carried.
@@ -165,10 +168,12 @@ impl Shard {
         let Some(&entry) = queue.queue.leaving(departure.sequence) else {
             return 0;
         };
-        let Cause::Death(reason) = departure.cause;
         let bytes = self.stored_bytes(slot, &entry);
         let content = super::dispatch::whole(&bytes);
-        let last = self.publish_dead_letter(slot, content, reason);
+        let last = match departure.cause {
+            Cause::Death(reason) => self.publish_dead_letter(slot, content, reason),
+            Cause::Due => self.publish_due(slot, content),
+        };
         match last {
             Some(number) if entry.is_logged() => {
                 let waits = (number, departure.queue, departure.sequence);
@@ -210,8 +215,40 @@ impl Shard {
         self.distribute_itself(&run, &destinations)
     }
 
+    /// Publishes a message whose delay is over, by the rules of its delayed exchange, under the names it came with. Its delay
+    /// is negative from now on: it is over wherever the message goes.
+    fn publish_due(&mut self, queue_slot: u32, content: Content<'_>) -> Option<PublishSequence> {
+        let queue = self.queues.get_mut(queue_slot)?;
+        let (vhost, memory) = (queue.vhost.clone(), queue.settings.memory.clone()?);
+        let properties = Properties::trusted(content.properties);
+        let headers = without_delay(properties.headers().unwrap_or_default());
+        let further_keys = crate::channel::copy_keys(properties);
+        let keys: Vec<&[u8]> = std::iter::once(content.routing_key)
+            .chain(further_keys.iter().map(Vec::as_slice))
+            .collect();
+        let exchange = memory.exchange.as_bytes();
+        let found = self.destinations_of(vhost.as_bytes(), exchange, &keys, Some(headers.as_ref()));
+        let builder = PropertiesBuilder {
+            headers: Some(headers.as_ref()),
+            ..PropertiesBuilder::from(properties)
+        };
+        let (bytes, place) = rewritten(&builder, content.body);
+        let run = Run {
+            exchange: content.exchange,
+            routing_key: content.routing_key,
+            bytes: &bytes,
+            places: std::slice::from_ref(&place),
+            shared: None,
+        };
+        self.distribute_itself(&run, &found.unwrap_or_default())
+    }
+
     /// Gives a message of the broker's own to its queues. Returns its number if other cores will confirm it.
-    fn distribute_itself(&mut self, run: &Run<'_>, destinations: &[Destination]) -> Option<PublishSequence> {
+    pub(super) fn distribute_itself(
+        &mut self,
+        run: &Run<'_>,
+        destinations: &[Destination],
+    ) -> Option<PublishSequence> {
         let (own, others): (Vec<&Destination>, Vec<&Destination>) = destinations
             .iter()
             .partition(|destination| destination.owner == self.id);
@@ -263,21 +300,12 @@ impl Shard {
             Some(key) => key.clone(),
             None => ShortString::new(content.routing_key)?,
         };
-        let mut bytes = Vec::with_capacity(content.encoded_length() + headers.as_bytes().len());
         let builder = PropertiesBuilder {
             headers: Some(headers.as_ref()),
             expiration: None,
             ..PropertiesBuilder::from(properties)
         };
-        builder.encode(&mut bytes);
-        let body_begin = bytes.len() as u32;
-        bytes.extend_from_slice(content.body);
-        let place = Place {
-            properties: (0, body_begin),
-            body: (body_begin, bytes.len() as u32),
-            is_persistent: properties.is_persistent(),
-            expires: false,
-        };
+        let (bytes, place) = rewritten(&builder, content.body);
         let letter = DeadLetter {
             exchange: target.exchange.clone(),
             routing_key,
@@ -316,7 +344,7 @@ impl Shard {
     }
 
     /// A stored message in one stretch.
-    fn stored_bytes(&mut self, queue_slot: u32, entry: &Entry) -> Vec<u8> {
+    pub(super) fn stored_bytes(&mut self, queue_slot: u32, entry: &Entry) -> Vec<u8> {
         match entry.locator {
             Locator::Arena(slot) => {
                 let queue = self.queues.get_mut(queue_slot).expect("the caller found it");
@@ -362,6 +390,35 @@ impl Shard {
             self.list_settling(slot);
         }
     }
+}
+
+/// A message with other properties, in one stretch.
+fn rewritten(properties: &PropertiesBuilder<'_>, body: &[u8]) -> (Vec<u8>, Place) {
+    let headers_length = properties.headers.map_or(0, |headers| headers.as_bytes().len());
+    let mut bytes = Vec::with_capacity(body.len() + headers_length + 64);
+    properties.encode(&mut bytes);
+    let body_begin = bytes.len() as u32;
+    bytes.extend_from_slice(body);
+    let place = Place {
+        properties: (0, body_begin),
+        body: (body_begin, bytes.len() as u32),
+        is_persistent: properties.delivery_mode == Some(PERSISTENT),
+        expires: properties.expiration.is_some(),
+    };
+    (bytes, place)
+}
+
+/// The headers, with the delay made negative.
+fn without_delay(headers: FieldTableRef<'_>) -> FieldTable {
+    let delay = delay_of(Some(headers)).unwrap_or(0) as i64;
+    headers
+        .iter()
+        .map_while(Result::ok)
+        .fold(FieldTable::builder(), |table, (name, value)| match name {
+            DELAY => table.long(name, -delay),
+            _ => table.value(name, value),
+        })
+        .build()
 }
 
 fn count_death(counters: &mut ShardCounters, reason: DeathReason) {

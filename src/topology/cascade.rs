@@ -7,7 +7,7 @@ use crate::model::ShortString;
 
 use super::binding_table::{BindingTable, BySource};
 use super::vhost::Vhost;
-use super::{Binding, Change, Destination, Exchange, QueueDefinition};
+use super::{Binding, Change, Destination, Exchange, ExchangeMemory, QueueDefinition};
 
 /// Collects the changes of one deletion or unbinding in one vhost, in an order in which each can be applied: every
 /// binding goes before the exchange or queue at its end.
@@ -60,10 +60,22 @@ impl<'a> Cascade<'a> {
             self.unbind(binding);
         }
         self.unbind_all_to(&Destination::Exchange(exchange.name.clone()));
+        self.delete_memory(exchange);
         self.changes.push(Change::ExchangeDeleted {
             vhost: self.vhost.name.clone(),
             name: exchange.name.clone(),
         });
+    }
+
+    /// What the exchange remembers goes with it.
+    fn delete_memory(&mut self, exchange: &Exchange) {
+        let memory = ExchangeMemory::queue_of(self.vhost.name.as_bytes(), exchange);
+        if let Ok(Some((name, _))) = memory
+            && let Some(&id) = self.vhost.queues.get(name.as_bytes())
+        {
+            self.unbind_all_to(&Destination::Queue(id));
+            self.changes.push(Change::QueueDeleted { id });
+        }
     }
 
     fn unbind_all_to(&mut self, destination: &Destination) {

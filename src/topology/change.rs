@@ -213,6 +213,8 @@ fn put_exchange(out: &mut Vec<u8>, vhost: &ShortString, exchange: &Exchange) {
         ExchangeKind::Fanout => 1,
         ExchangeKind::Topic => 2,
         ExchangeKind::Headers => 3,
+        ExchangeKind::Delayed => 16,
+        ExchangeKind::RecentHistory => 17,
     });
     put_flags(out, exchange.durable, exchange.auto_delete, exchange.internal);
     put_table(out, &exchange.arguments);
@@ -329,6 +331,8 @@ impl<'a> Fields<'a> {
             1 => ExchangeKind::Fanout,
             2 => ExchangeKind::Topic,
             3 => ExchangeKind::Headers,
+            16 => ExchangeKind::Delayed,
+            17 => ExchangeKind::RecentHistory,
             found => {
                 return Err(ChangeError::UnknownValue {
                     field: "type of exchange",

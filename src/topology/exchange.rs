@@ -4,6 +4,7 @@ use crate::model::{FieldTable, FieldTableRef, Refusal, ReplyCode, ShortString};
 
 use super::arguments::check_equivalence;
 use super::cascade::Cascade;
+use super::memory::check_memory_arguments;
 use super::refusal::{
     Entity, default_exchange, inequivalent_property, invalid_type, no_vhost, not_found, reserved_name,
 };
@@ -11,14 +12,23 @@ use super::{Change, Topology, short};
 
 /// The exchanges that every vhost has from its beginning, durable all. The first is the default exchange, which
 /// has no bindings: a routing key is there the name of the queue.
-pub const PREDECLARED_EXCHANGES: [(&str, ExchangeKind); 6] = [
+pub const PREDECLARED_EXCHANGES: [(&str, ExchangeKind); 7] = [
     ("", ExchangeKind::Direct),
     ("amq.direct", ExchangeKind::Direct),
     ("amq.fanout", ExchangeKind::Fanout),
     ("amq.topic", ExchangeKind::Topic),
     ("amq.headers", ExchangeKind::Headers),
     ("amq.match", ExchangeKind::Headers),
+    (TRACE_EXCHANGE, ExchangeKind::Topic),
 ];
+
+/// Where copies of messages go while a vhost is traced; clients may bind to it, not publish.
+const TRACE_EXCHANGE: &str = "amq.rabbitmq.trace";
+
+/// Whether clients may not publish to a predeclared exchange.
+pub fn is_internal_from_the_start(name: &str) -> bool {
+    name == TRACE_EXCHANGE
+}
 
 const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
 
@@ -33,6 +43,10 @@ pub enum ExchangeKind {
     Topic,
     /// The message's headers fit the binding's arguments.
     Headers,
+    /// As another type, once the message's delay has passed (`x-delayed-message`).
+    Delayed,
+    /// Every binding matches, and a queue that is bound gets the last messages first (`x-recent-history`).
+    RecentHistory,
 }
 
 impl ExchangeKind {
@@ -43,6 +57,8 @@ impl ExchangeKind {
             b"fanout" => Ok(ExchangeKind::Fanout),
             b"topic" => Ok(ExchangeKind::Topic),
             b"headers" => Ok(ExchangeKind::Headers),
+            b"x-delayed-message" => Ok(ExchangeKind::Delayed),
+            b"x-recent-history" => Ok(ExchangeKind::RecentHistory),
             b"" => Err(Refusal::new(
                 ReplyCode::CommandInvalid,
                 "invalid exchange type ''",
@@ -61,6 +77,8 @@ impl ExchangeKind {
             ExchangeKind::Fanout => "fanout",
             ExchangeKind::Topic => "topic",
             ExchangeKind::Headers => "headers",
+            ExchangeKind::Delayed => "x-delayed-message",
+            ExchangeKind::RecentHistory => "x-recent-history",
         }
     }
 }
@@ -110,7 +128,7 @@ impl Exchange {
         let flags = ExchangeFlags {
             durable: true,
             auto_delete: false,
-            internal: false,
+            internal: is_internal_from_the_start(name),
         };
         Self::new(ShortString::from(name), kind, flags, FieldTable::default())
     }
@@ -224,6 +242,7 @@ fn new_exchange(
     {
         return Err(invalid_type(ALTERNATE_EXCHANGE, entity, value));
     }
+    check_memory_arguments(kind, declare.arguments)?;
     let ExchangeDeclare {
         durable,
         auto_delete,

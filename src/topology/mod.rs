@@ -26,6 +26,7 @@ mod change;
 mod decision_tests;
 pub mod erlang_term;
 mod exchange;
+mod memory;
 mod queue;
 mod queue_arguments;
 mod queue_settings;
@@ -43,7 +44,10 @@ use crate::model::{ConnectionId, QueueId, Refusal, ReplyCode, ShortString};
 
 pub use binding::{Binding, Destination};
 pub use change::{Change, ChangeError};
-pub use exchange::{Exchange, ExchangeDeclare, ExchangeFlags, ExchangeKind, PREDECLARED_EXCHANGES};
+pub use exchange::{
+    Exchange, ExchangeDeclare, ExchangeFlags, ExchangeKind, PREDECLARED_EXCHANGES, is_internal_from_the_start,
+};
+pub use memory::{ExchangeMemory, MemoryKind, delayed_kind};
 pub use queue::{DeclareVerdict, QueueDeclare, QueueDefinition};
 pub use queue_arguments::lane_argument;
 pub use queue_settings::{DeadLetterTarget, Overflow, QueueSettings, QueueType};

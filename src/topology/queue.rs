@@ -6,7 +6,10 @@ use crate::model::{
 };
 
 use super::arguments::check_equivalence;
-use super::queue_arguments::{COMPARED_ARGUMENTS, check_queue_arguments};
+use super::queue_arguments::{
+    check_queue_arguments, check_queue_properties, compared_arguments, queue_type_of,
+};
+use super::queue_settings::QueueType;
 use super::refusal::{Entity, inequivalent_property, locked, no_vhost, not_found, reserved_name};
 use super::{Topology, short};
 
@@ -34,6 +37,11 @@ pub struct QueueDefinition {
 }
 
 impl QueueDefinition {
+    /// What the queue promises.
+    pub fn queue_type(&self) -> QueueType {
+        queue_type_of(self.arguments.as_ref())
+    }
+
     /// 405 when the queue is exclusive to a connection other than `connection`.
     pub fn check_access(&self, connection: ConnectionId) -> Result<(), Refusal> {
         match self.exclusive {
@@ -100,6 +108,7 @@ impl Topology {
             }
             None => {
                 check_queue_arguments(entity, declare.arguments)?;
+                check_queue_properties(entity, declare)?;
                 short(declare.name)?;
                 Ok(DeclareVerdict::Create)
             }
@@ -138,10 +147,7 @@ fn check_same_queue(
             return Err(inequivalent_property(key, entity, received, current));
         }
     }
-    check_equivalence(
-        entity,
-        &COMPARED_ARGUMENTS,
-        declare.arguments,
-        queue.arguments.as_ref(),
-    )
+    let current = queue.arguments.as_ref();
+    let keys: Vec<&str> = compared_arguments(queue_type_of(current)).collect();
+    check_equivalence(entity, &keys, declare.arguments, current)
 }

@@ -6,29 +6,46 @@
 use crate::model::{FieldTableRef, FieldValue, Refusal, ReplyCode};
 
 use super::erlang_term::string;
+use super::queue::QueueDeclare;
+use super::queue_settings::QueueType;
 use super::refusal::{Entity, invalid_argument, invalid_type};
 
-/// The arguments in which a second declaration must equal the first, in the order they are compared.
-pub(super) const COMPARED_ARGUMENTS: [&str; 12] = [
+/// What a second declaration must equal the first in, whatever the queue's type, in the order it is compared.
+const COMPARED: [&str; 9] = [
     "x-expires",
     "x-message-ttl",
     "x-dead-letter-exchange",
     "x-dead-letter-routing-key",
     "x-max-length",
     "x-max-length-bytes",
-    "x-max-priority",
     "x-overflow",
-    "x-queue-mode",
-    "x-queue-version",
     "x-single-active-consumer",
     "x-queue-type",
 ];
+const COMPARED_IF_CLASSIC: [&str; 3] = ["x-max-priority", "x-queue-mode", "x-queue-version"];
+const COMPARED_IF_QUORUM: [&str; 6] = [
+    "x-delivery-limit",
+    "x-dead-letter-strategy",
+    "x-quorum-initial-group-size",
+    "x-max-in-memory-length",
+    "x-max-in-memory-bytes",
+    "x-queue-leader-locator",
+];
+
+/// The arguments in which a second declaration must equal the first of this type.
+pub(super) fn compared_arguments(kind: QueueType) -> impl Iterator<Item = &'static str> {
+    let of_type: &[&str] = match kind {
+        QueueType::Classic => &COMPARED_IF_CLASSIC,
+        QueueType::Quorum => &COMPARED_IF_QUORUM,
+    };
+    COMPARED.iter().chain(of_type).copied()
+}
 
 /// Whether a value will do, or the Erlang term that tells why not.
 type Rule = fn(FieldValue<'_>, FieldTableRef<'_>) -> Result<(), String>;
 
 /// The rules in the order RabbitMQ applies them.
-const RULES: [(&str, Rule); 12] = [
+const RULES: [(&str, Rule); 18] = [
     ("x-queue-type", queue_type),
     ("x-expires", expires),
     ("x-message-ttl", message_ttl),
@@ -40,20 +57,27 @@ const RULES: [(&str, Rule); 12] = [
     ("x-queue-mode", queue_mode),
     ("x-queue-version", queue_version),
     ("x-single-active-consumer", single_active_consumer),
+    ("x-dead-letter-strategy", dead_letter_strategy),
+    ("x-quorum-initial-group-size", above_zero),
+    ("x-max-in-memory-length", not_negative),
+    ("x-max-in-memory-bytes", not_negative),
+    ("x-queue-leader-locator", leader_locator),
+    ("x-consumer-timeout", not_negative),
     (LANE, not_negative),
 ];
 
-/// Arguments of other queue types, which RabbitMQ refuses for a classic queue.
-const FOREIGN_ARGUMENTS: [&str; 9] = [
+/// Arguments of streams, which RabbitMQ refuses for other queues.
+const STREAM_ARGUMENTS: [&str; 3] = [
     "x-max-age",
-    "x-max-in-memory-length",
-    "x-max-in-memory-bytes",
-    "x-delivery-limit",
-    "x-dead-letter-strategy",
-    "x-quorum-initial-group-size",
     "x-initial-cluster-size",
     "x-stream-max-segment-size-bytes",
-    "x-stream-filter-size-bytes",
+];
+/// Arguments that RabbitMQ refuses for a quorum queue.
+const NOT_QUORUM_ARGUMENTS: [&str; 4] = [
+    "x-max-priority",
+    "x-queue-mode",
+    "x-queue-version",
+    "x-queue-master-locator",
 ];
 
 const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
@@ -74,24 +98,60 @@ pub(super) fn check_queue_arguments(queue: Entity<'_>, arguments: FieldTableRef<
     {
         return Err(invalid_type(DEAD_LETTER_EXCHANGE, queue, value));
     }
+    let kind = queue_type_of(arguments);
+    let foreign: &[&str] = match kind {
+        QueueType::Classic => &COMPARED_IF_QUORUM,
+        QueueType::Quorum => &NOT_QUORUM_ARGUMENTS,
+    };
+    let is_present = |key: &&&str| arguments.get(key.as_bytes()).is_some();
+    if let Some(key) = foreign.iter().chain(&STREAM_ARGUMENTS).find(is_present) {
+        let text = format!(
+            "invalid arg '{key}' for {queue} of queue type {}",
+            kind.rabbit_module()
+        );
+        return Err(Refusal::new(ReplyCode::PreconditionFailed, text));
+    }
     for (key, rule) in RULES {
         if let Some(value) = arguments.get(key.as_bytes()) {
             rule(value, arguments).map_err(|reason| invalid_argument(key, queue, reason))?;
         }
     }
-    let is_present = |key: &&&str| arguments.get(key.as_bytes()).is_some();
-    match FOREIGN_ARGUMENTS.iter().find(is_present) {
-        Some(key) => {
-            let text = format!("invalid arg '{key}' for {queue} of queue type rabbit_classic_queue");
-            Err(Refusal::new(ReplyCode::PreconditionFailed, text))
-        }
+    Ok(())
+}
+
+/// The type that checked arguments ask for.
+pub(super) fn queue_type_of(arguments: FieldTableRef<'_>) -> QueueType {
+    match arguments.get(b"x-queue-type").and_then(|kind| kind.as_string()) {
+        Some(b"quorum") => QueueType::Quorum,
+        _ => QueueType::Classic,
+    }
+}
+
+/// Checks what a quorum queue cannot be: exclusive, transient, auto-delete, named by the server. 406.
+pub(super) fn check_queue_properties(queue: Entity<'_>, declare: &QueueDeclare<'_>) -> Result<(), Refusal> {
+    let kind = queue_type_of(declare.arguments);
+    if kind == QueueType::Classic {
+        return Ok(());
+    }
+    let refused = |text: String| Err(Refusal::new(ReplyCode::PreconditionFailed, text));
+    if declare.server_named {
+        let module = kind.rabbit_module();
+        return refused(format!("Cannot declare a server-named queue for type {module}"));
+    }
+    let wrong = [
+        ("auto-delete", declare.auto_delete),
+        ("exclusive-owner", declare.exclusive),
+        ("non-durable", !declare.durable),
+    ];
+    match wrong.iter().find(|(_, is_wrong)| *is_wrong) {
+        Some((property, _)) => refused(format!("invalid property '{property}' for {queue}")),
         None => Ok(()),
     }
 }
 
 fn queue_type(value: FieldValue<'_>, _: FieldTableRef<'_>) -> Result<(), String> {
     match text_of(value)? {
-        b"classic" => Ok(()),
+        b"classic" | b"quorum" => Ok(()),
         other => Err(unsupported("type", other)),
     }
 }
@@ -144,6 +204,27 @@ fn queue_version(value: FieldValue<'_>, _: FieldTableRef<'_>) -> Result<(), Stri
     match natural(value)? {
         1 | 2 => Ok(()),
         other => Err(unsupported("version", other.to_string().as_bytes())),
+    }
+}
+
+fn dead_letter_strategy(value: FieldValue<'_>, _: FieldTableRef<'_>) -> Result<(), String> {
+    match text_of(value)? {
+        b"at-most-once" | b"at-least-once" => Ok(()),
+        _ => Err("invalid_dlx_strategy".to_owned()),
+    }
+}
+
+fn leader_locator(value: FieldValue<'_>, _: FieldTableRef<'_>) -> Result<(), String> {
+    match text_of(value)? {
+        b"client-local" | b"balanced" | b"random" | b"least-leaders" => Ok(()),
+        _ => Err("invalid_queue_locator_arg".to_owned()),
+    }
+}
+
+fn above_zero(value: FieldValue<'_>, _: FieldTableRef<'_>) -> Result<(), String> {
+    match natural(value)? {
+        0 => Err("{value_zero,0}".to_owned()),
+        _ => Ok(()),
     }
 }
 

@@ -3,7 +3,9 @@
 //! The arguments have been checked (`queue_arguments`), so reading them cannot fail; one of a wrong type would count as
 //! absent. Times are milliseconds, lengths are messages, bytes are those of bodies.
 
+use super::memory::ExchangeMemory;
 use super::queue::QueueDefinition;
+use super::queue_arguments::queue_type_of;
 use crate::model::{FieldTableRef, FieldValue, ShortString};
 
 /// What a queue does when it is full (`x-overflow`).
@@ -24,8 +26,18 @@ pub enum QueueType {
     /// `classic`, also when the argument is absent.
     #[default]
     Classic,
-    /// `quorum`: durable, counts deliveries.
+    /// `quorum`: durable with all that it holds, and counts deliveries.
     Quorum,
+}
+
+impl QueueType {
+    /// RabbitMQ's module for it, as its refusals name it.
+    pub(super) fn rabbit_module(self) -> &'static str {
+        match self {
+            QueueType::Classic => "rabbit_classic_queue",
+            QueueType::Quorum => "rabbit_quorum_queue",
+        }
+    }
 }
 
 /// Where messages go that a queue gives up (`x-dead-letter-exchange`).
@@ -62,12 +74,17 @@ pub struct QueueSettings {
     pub delivery_limit: Option<u64>,
     /// How long a delivery may stay unacknowledged (`x-consumer-timeout`).
     pub consumer_timeout: Option<u64>,
+    /// Which exchange remembers in it, if one does.
+    pub memory: Option<ExchangeMemory>,
 }
 
 impl QueueSettings {
     /// The settings that a queue was declared with.
     pub fn of(queue: &QueueDefinition) -> Self {
-        Self::from_arguments(queue.arguments.as_ref())
+        Self {
+            memory: ExchangeMemory::of_queue(queue.name.as_bytes()),
+            ..Self::from_arguments(queue.arguments.as_ref())
+        }
     }
 
     /// The settings that checked arguments of queue.declare ask for.
@@ -78,33 +95,33 @@ impl QueueSettings {
         };
         let text = |key: &str| arguments.get(key.as_bytes())?.as_string();
         let name = |key: &str| text(key).and_then(ShortString::new);
+        let kind = queue_type_of(arguments);
         let single_active = arguments.get(b"x-single-active-consumer");
         Self {
             message_ttl: integer("x-message-ttl"),
             expires: integer("x-expires"),
             max_length: integer("x-max-length"),
             max_length_bytes: integer("x-max-length-bytes"),
-            overflow: overflow(text("x-overflow")),
+            overflow: overflow(text("x-overflow"), kind),
             dead_letter: name("x-dead-letter-exchange").map(|exchange| DeadLetterTarget {
                 exchange,
                 routing_key: name("x-dead-letter-routing-key"),
             }),
             max_priority: integer("x-max-priority").map_or(0, |most| most.min(255) as u8),
             single_active_consumer: single_active == Some(FieldValue::Boolean(true)),
-            kind: match text("x-queue-type") {
-                Some(b"quorum") => QueueType::Quorum,
-                _ => QueueType::Classic,
-            },
+            kind,
             delivery_limit: integer("x-delivery-limit"),
             consumer_timeout: integer("x-consumer-timeout"),
+            memory: None,
         }
     }
 }
 
-fn overflow(text: Option<&[u8]>) -> Overflow {
-    match text {
-        Some(b"reject-publish") => Overflow::RejectPublish,
-        Some(b"reject-publish-dlx") => Overflow::RejectPublishDlx,
+/// A quorum queue cannot dead-letter what it refuses, and drops its first message instead, as in RabbitMQ.
+fn overflow(text: Option<&[u8]>, kind: QueueType) -> Overflow {
+    match (text, kind) {
+        (Some(b"reject-publish"), _) => Overflow::RejectPublish,
+        (Some(b"reject-publish-dlx"), QueueType::Classic) => Overflow::RejectPublishDlx,
         _ => Overflow::DropHead,
     }
 }
@@ -132,7 +149,6 @@ mod tests {
             .string("x-dead-letter-routing-key", "dead")
             .int("x-max-priority", 9)
             .boolean("x-single-active-consumer", true)
-            .string("x-queue-type", "quorum")
             .int("x-delivery-limit", 5)
             .int("x-consumer-timeout", 6_000)
             .build();
@@ -148,9 +164,10 @@ mod tests {
             }),
             max_priority: 9,
             single_active_consumer: true,
-            kind: QueueType::Quorum,
+            kind: QueueType::Classic,
             delivery_limit: Some(5),
             consumer_timeout: Some(6_000),
+            memory: None,
         };
         assert_eq!(QueueSettings::from_arguments(arguments.as_ref()), settings);
     }
