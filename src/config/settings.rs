@@ -22,6 +22,8 @@ pub struct Config {
     pub durability: Durability,
     /// Bounds of connections, messages, buffers and memory.
     pub limits: Limits,
+    /// Users, vhosts, policies and what is declared, from a file.
+    pub definitions: DefinitionsFile,
     /// Each core's log.
     pub log: Log,
     /// Reading from sockets.
@@ -38,6 +40,7 @@ impl Default for Config {
             cores: CoreSet::default(),
             durability: Durability::default(),
             limits: Limits::default(),
+            definitions: DefinitionsFile::default(),
             log: Log::default(),
             net: Net::default(),
             logging: Logging::default(),
@@ -100,6 +103,14 @@ pub struct Limits {
     /// Memory the broker plans to use, split evenly between its cores.
     #[serde(with = "as_text")]
     pub memory: MemoryBudget,
+}
+
+/// `[definitions]`: what is declared from a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DefinitionsFile {
+    /// The file, in RabbitMQ's form; empty for none.
+    pub file: PathBuf,
 }
 
 /// `[log]`: the log of each core.

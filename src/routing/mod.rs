@@ -33,7 +33,7 @@ use foldhash::fast::FixedState;
 
 use crate::model::{FieldTableRef, QueueId, Refusal, ReplyCode, ShortString};
 use crate::topology::refusal::{Entity, not_found};
-use crate::topology::{Binding, Change, DEFAULT_VHOST, ExchangeMemory, Topology};
+use crate::topology::{Binding, Change, DEFAULT_VHOST, Exchange, ExchangeMemory, Topology};
 
 pub use delayed::{DELAY, delay_of};
 use targets::{ExchangeSlot, Target};
@@ -93,7 +93,7 @@ impl Router {
     /// of the topology; a core applies both before it routes again. A change that does not fit is passed over.
     pub fn apply(&mut self, change: &Change) {
         match change {
-            Change::VhostDeclared { name } => {
+            Change::VhostDeclared { name, .. } => {
                 let hash = self.vhosts.hasher().clone();
                 self.vhosts
                     .entry(name.clone())
@@ -123,6 +123,33 @@ impl Router {
             }
             // Other queues enter the tables by their bindings, which are unbound before a queue is deleted.
             Change::QueueDeleted { .. } => {}
+            Change::VhostDescribed { .. } | Change::VhostLimited { .. } => {}
+            // What policies say of exchanges, `choose_alternates` takes from the topology.
+            Change::PolicySet { .. } | Change::PolicyCleared { .. } => {}
+        }
+    }
+
+    /// Takes over the alternate exchanges that `change` may have changed, from a topology that has applied it already.
+    pub fn choose_alternates(&mut self, change: &Change, topology: &Topology) {
+        match change {
+            Change::ExchangeDeclared { vhost, exchange } => {
+                let exchange = topology.exchange(vhost.as_bytes(), exchange.name.as_bytes());
+                self.choose_alternates_of(vhost, exchange.into_iter());
+            }
+            Change::PolicySet { vhost, .. } | Change::PolicyCleared { vhost, .. } => {
+                self.choose_alternates_of(vhost, topology.exchanges(vhost.as_bytes()));
+            }
+            _ => {}
+        }
+    }
+
+    fn choose_alternates_of<'a>(
+        &mut self,
+        vhost: &ShortString,
+        exchanges: impl Iterator<Item = &'a Exchange>,
+    ) {
+        if let Some(routes) = self.vhosts.get_mut(vhost) {
+            exchanges.for_each(|exchange| routes.set_alternate(&exchange.name, &exchange.alternate));
         }
     }
 

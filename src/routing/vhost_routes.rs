@@ -132,6 +132,15 @@ impl VhostRoutes {
         }
     }
 
+    /// Sends what the exchange cannot route to `alternate` from now on.
+    pub(super) fn set_alternate(&mut self, name: &ShortString, alternate: &Option<ShortString>) {
+        let slot = self.names.get(name).copied();
+        let routes = slot.and_then(|slot| self.exchanges[slot.0 as usize].as_mut());
+        if let Some(routes) = routes {
+            routes.alternate.clone_from(alternate);
+        }
+    }
+
     pub(super) fn delete(&mut self, name: &ShortString) {
         let Some(slot) = self.names.remove(name) else {
             return;

@@ -7,6 +7,7 @@ use super::declare::short;
 use super::mailbox::{ConsumeRequest, ShardMessage};
 use super::obey::{At, FoundQueue};
 use super::queues::NO_SLOT;
+use crate::auth::Access;
 use crate::channel::reply_to::is_reply_queue;
 use crate::channel::{ChannelConsumer, Consumers};
 use crate::model::{ConsumerId, FieldTableRef, Refusal, ReplyCode, ShortString};
@@ -18,7 +19,7 @@ impl Shard {
         if is_reply_queue(consume.queue) {
             return self.consume_replies(at, consume);
         }
-        let found = self.accessible_queue(at, consume.queue)?;
+        let found = self.accessible_queue(at, Access::Read, consume.queue)?;
         let (queue, owner) = (found.id, found.owner);
         let tag = match consume.consumer_tag.is_empty() {
             true => Consumers::tag_for(self.random.next_u128()),
@@ -94,7 +95,7 @@ impl Shard {
     }
 
     pub(super) fn get(&mut self, at: At, get: &BasicGet<'_>) -> Result<Next, Refusal> {
-        let found = self.accessible_queue(at, get.queue)?;
+        let found = self.accessible_queue(at, Access::Read, get.queue)?;
         let (queue, owner) = (found.id, found.owner);
         let getter = ConsumerId {
             connection: self.id_at(at.slot),

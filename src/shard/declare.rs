@@ -9,12 +9,15 @@ use super::connections::AwaitedRequest;
 use super::control::ControlAction;
 use super::mailbox::ShardMessage;
 use super::obey::{At, FoundQueue};
+use crate::auth::{Access, Resource};
 use crate::channel::reply_to::is_reply_name;
 use crate::model::{
     ConnectionId, FieldTableRef, QueueId, Refusal, ReplyCode, ShortString, short_string::base64url,
 };
 use crate::protocol::method::*;
-use crate::topology::{DeclareVerdict, ExchangeMemory, QueueDeclare, QueueType};
+use crate::topology::{
+    DeclareVerdict, ExchangeKind, ExchangeMemory, QueueDeclare, QueueType, check_not_default,
+};
 
 impl Shard {
     // ---- exchanges
@@ -26,6 +29,12 @@ impl Shard {
     ) -> Result<Next, Refusal> {
         let vhost = self.vhost_at(at.slot);
         let name = crate::topology::strip_cr_lf(declare.exchange);
+        if !declare.passive {
+            // A type that does not exist, and the default exchange, come before permissions.
+            ExchangeKind::parse(declare.kind)?;
+            check_not_default(&name)?;
+            self.permit(at, Access::Configure, Resource::Exchange(&name))?;
+        }
         let wanted = crate::topology::ExchangeDeclare {
             vhost: vhost.as_bytes(),
             name: &name,
@@ -42,6 +51,10 @@ impl Shard {
                 false => self.answer_at(at, Method::ExchangeDeclareOk(ExchangeDeclareOk {})),
             };
         }
+        if let Some(alternate) = text_argument(declare.arguments, "alternate-exchange") {
+            self.permit(at, Access::Read, Resource::Exchange(&name))?;
+            self.permit(at, Access::Write, Resource::Exchange(alternate))?;
+        }
         let action = ControlAction::DeclareExchange {
             name: short(&name),
             kind: short(declare.kind),
@@ -55,6 +68,10 @@ impl Shard {
 
     pub(super) fn delete_exchange(&mut self, at: At, delete: &ExchangeDelete<'_>) -> Result<Next, Refusal> {
         let name = short(&crate::topology::strip_cr_lf(delete.exchange));
+        // Control refuses both whoever asks.
+        if !name.is_empty() && !name.as_bytes().starts_with(b"amq.") {
+            self.permit(at, Access::Configure, Resource::Exchange(name.as_bytes()))?;
+        }
         let action = ControlAction::DeleteExchange {
             name,
             if_unused: delete.if_unused,
@@ -63,6 +80,7 @@ impl Shard {
     }
 
     pub(super) fn bind_exchange(&mut self, at: At, bind: &ExchangeBind<'_>) -> Result<Next, Refusal> {
+        self.permit_exchange_binding(at, bind.destination, bind.source, bind.routing_key)?;
         let action = exchange_binding(
             false,
             bind.source,
@@ -74,6 +92,7 @@ impl Shard {
     }
 
     pub(super) fn unbind_exchange(&mut self, at: At, unbind: &ExchangeUnbind<'_>) -> Result<Next, Refusal> {
+        self.permit_exchange_binding(at, unbind.destination, unbind.source, unbind.routing_key)?;
         let action = exchange_binding(
             true,
             unbind.source,
@@ -82,6 +101,17 @@ impl Shard {
             unbind.arguments,
         );
         self.ask_control(at, unbind.nowait, action, AwaitedRequest::ExchangeUnbind)
+    }
+
+    fn permit_exchange_binding(
+        &mut self,
+        at: At,
+        destination: &[u8],
+        source: &[u8],
+        routing_key: &[u8],
+    ) -> Result<(), Refusal> {
+        let [destination, source] = [destination, source].map(crate::topology::strip_cr_lf);
+        self.permit_binding(at, Resource::Exchange(&destination), &source, routing_key)
     }
 
     // ---- queues
@@ -104,6 +134,10 @@ impl Shard {
             true => ShortString::truncated(&format!("amq.gen-{}", base64url(self.random.next_u128()))),
             false => short(&crate::topology::strip_cr_lf(declare.queue)),
         };
+        // A reserved name comes before permissions.
+        if server_named || !name.as_bytes().starts_with(b"amq.") {
+            self.permit(at, Access::Configure, Resource::Queue(name.as_bytes()))?;
+        }
         let wanted = QueueDeclare {
             vhost: vhost.as_bytes(),
             name: name.as_bytes(),
@@ -116,6 +150,12 @@ impl Shard {
             connection,
         };
         let verdict = self.topology.check_queue_declare(&wanted);
+        if verdict == Ok(DeclareVerdict::Create)
+            && let Some(exchange) = text_argument(declare.arguments, "x-dead-letter-exchange")
+        {
+            self.permit(at, Access::Read, Resource::Queue(name.as_bytes()))?;
+            self.permit(at, Access::Write, Resource::Exchange(exchange))?;
+        }
         let action = ControlAction::DeclareQueue {
             name: name.clone(),
             server_named,
@@ -187,6 +227,9 @@ impl Shard {
         let queue = self.queue_named(at, &crate::topology::strip_cr_lf(bind.queue))?;
         check_can_be_bound(&queue)?;
         let routing_key = key_or_shortcut(bind.queue, bind.routing_key, &queue);
+        let exchange = crate::topology::strip_cr_lf(bind.exchange);
+        let destination = Resource::Queue(queue.as_bytes());
+        self.permit_binding(at, destination, &exchange, routing_key.as_bytes())?;
         let connection = self.id_at(at.slot);
         let action = queue_binding(
             false,
@@ -202,6 +245,9 @@ impl Shard {
     pub(super) fn unbind_queue(&mut self, at: At, unbind: &QueueUnbind<'_>) -> Result<Next, Refusal> {
         let queue = self.queue_named(at, &crate::topology::strip_cr_lf(unbind.queue))?;
         check_can_be_bound(&queue)?;
+        let exchange = crate::topology::strip_cr_lf(unbind.exchange);
+        let destination = Resource::Queue(queue.as_bytes());
+        self.permit_binding(at, destination, &exchange, unbind.routing_key)?;
         let connection = self.id_at(at.slot);
         let key = key_or_shortcut(unbind.queue, unbind.routing_key, &queue);
         let action = queue_binding(true, queue, unbind.exchange, key, unbind.arguments, connection);
@@ -209,7 +255,7 @@ impl Shard {
     }
 
     pub(super) fn ask_purge(&mut self, at: At, purge: &QueuePurge<'_>) -> Result<Next, Refusal> {
-        let found = self.accessible_queue(at, purge.queue)?;
+        let found = self.accessible_queue(at, Access::Read, purge.queue)?;
         let (queue, connection) = (found.id, self.id_at(at.slot));
         let message = ShardMessage::Purge { queue, connection };
         self.ask_owner(at, found, message, purge.nowait, AwaitedRequest::QueuePurge)
@@ -217,7 +263,7 @@ impl Shard {
 
     pub(super) fn delete_queue(&mut self, at: At, delete: &QueueDelete<'_>) -> Result<Next, Refusal> {
         let name = crate::topology::strip_cr_lf(delete.queue);
-        let found = match self.accessible_queue(at, &name) {
+        let found = match self.accessible_queue(at, Access::Configure, &name) {
             Ok(found) => found,
             // What is not there is deleted (RabbitMQ since 3.2).
             Err(refusal) if refusal.code == ReplyCode::NotFound && !delete.queue.is_empty() => {
@@ -256,9 +302,15 @@ impl Shard {
         self.channel_of(at).queue_named(name)
     }
 
-    /// The queue a method means, if this connection may use it.
-    pub(super) fn accessible_queue(&mut self, at: At, name: &[u8]) -> Result<FoundQueue, Refusal> {
+    /// The queue a method means, if this connection may use it and its user may have `access`.
+    pub(super) fn accessible_queue(
+        &mut self,
+        at: At,
+        access: Access,
+        name: &[u8],
+    ) -> Result<FoundQueue, Refusal> {
         let name = self.queue_named(at, name)?;
+        self.permit(at, access, Resource::Queue(name.as_bytes()))?;
         let (vhost, connection) = (self.vhost_at(at.slot), self.id_at(at.slot));
         let queue = self
             .topology
@@ -319,6 +371,10 @@ fn check_can_be_bound(queue: &ShortString) -> Result<(), Refusal> {
         )),
         false => Ok(()),
     }
+}
+
+fn text_argument<'a>(arguments: FieldTableRef<'a>, key: &str) -> Option<&'a [u8]> {
+    arguments.get(key.as_bytes())?.as_string()
 }
 
 pub(super) fn short(bytes: &[u8]) -> ShortString {

@@ -31,8 +31,8 @@ use crate::model::{
 use crate::queue::{Pause, Pauses};
 use crate::shard::alarm::Shortage;
 use crate::shard::control::{ControlAnswer, ControlRequest};
+use crate::shard::control_change::ControlChange;
 use crate::shard::dispatch::Dispatch;
-use crate::topology::Change;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -333,7 +333,7 @@ pub enum ShardMessage {
         /// Number of the last one.
         number: u64,
         /// The changes, in order.
-        changes: Arc<[Change]>,
+        changes: Arc<[ControlChange]>,
     },
     /// To control: all changes up to this number are applied here.
     Applied {

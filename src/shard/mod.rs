@@ -29,10 +29,12 @@ pub mod connect;
 pub mod connections;
 pub mod consume;
 pub mod control;
+pub mod control_change;
 pub mod core_loop;
 pub mod credit;
 pub mod decide;
 pub mod declare;
+pub mod definitions_file;
 pub mod delete;
 pub mod deliver;
 pub mod delivery_count;
@@ -42,10 +44,13 @@ pub mod expire;
 pub mod forward;
 pub mod heartbeat;
 pub mod history;
+pub mod import;
+pub mod in_force;
 pub mod mail;
 pub mod mailbox;
 pub mod obey;
 pub mod owner;
+pub mod permit;
 pub mod pressure;
 pub mod publish;
 pub mod queues;
@@ -66,6 +71,7 @@ mod tests;
 use crate::auth::Users;
 use crate::channel::Unacked;
 use crate::connection::ServerIdentity;
+use crate::definitions::Definitions;
 use crate::metrics::ShardCounters;
 use crate::model::{ChannelNumber, ConnectionId, Moment, ShardId};
 use crate::net::Outbound;
@@ -109,6 +115,8 @@ pub enum Event {
     Synced(SyncRequest, std::io::Result<()>),
     /// The segment asked for is prepared.
     Prepared(Prepared),
+    /// A file of definitions was read, for the control shard to import.
+    Definitions(Box<Definitions>),
     /// The coarse timer.
     Timer,
     /// The broker shuts down: say so to every client.
@@ -240,6 +248,7 @@ impl Shard {
         let mut router = Router::new();
         for change in topology.snapshot_durable() {
             router.apply(&change);
+            router.choose_alternates(&change, &topology);
         }
         let mailbox = Mailbox::new(id, shards, settings.ring_credit_bytes);
         let mut shard = Self {
@@ -339,6 +348,7 @@ impl Shard {
             Event::Mail { from, batch } => self.take_mail(from, batch),
             Event::Synced(request, result) => self.synced(request, result)?,
             Event::Prepared(prepared) => self.log.prepared(prepared)?,
+            Event::Definitions(definitions) => self.import(&definitions),
             Event::Timer => self.keep_time(now),
             Event::Drain => self.drain(),
         }

@@ -144,9 +144,8 @@ impl Queues {
 }
 
 impl QueueSlot {
-    /// An empty queue, as it was declared.
-    pub fn new(definition: &QueueDefinition) -> Self {
-        let settings = QueueSettings::of(definition);
+    /// An empty queue, as it was declared and with what is in force for it.
+    pub fn new(definition: &QueueDefinition, settings: QueueSettings) -> Self {
         Self {
             id: definition.id,
             vhost: definition.vhost.clone(),

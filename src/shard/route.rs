@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::queues::NO_SLOT;
+use crate::auth::Access;
 use crate::channel::reply_to::ReplyAddress;
 use crate::channel::{Destination, PublishTarget, examine};
 use crate::model::{ChannelNumber, FieldTableRef, QueueId, Refusal};
@@ -25,7 +26,7 @@ impl Shard {
     /// Whether each publish to the channel's target has a route of its own.
     #[inline]
     pub(super) fn headers_decide(&mut self, slot: u32, number: ChannelNumber) -> bool {
-        let epoch = self.topology.epoch();
+        let epoch = self.route_epoch();
         let connection = &self.connections.get_mut(slot).expect("it publishes").connection;
         let channel = connection.channel(number).expect("it publishes");
         if channel.route.at(epoch).is_some() {
@@ -45,7 +46,7 @@ impl Shard {
         bytes: &[u8],
         first: &RecognisedPublish,
     ) -> Result<Rc<[Destination]>, Refusal> {
-        let epoch = self.topology.epoch();
+        let epoch = self.route_epoch();
         let channel = self.channel_at(slot, number).expect("it publishes");
         match channel.route.at(epoch) {
             Some(destinations) => Ok(destinations),
@@ -111,6 +112,12 @@ impl Shard {
         requesters
     }
 
+    /// Grows with every change of what routes depend on: of what is declared, and of who may publish.
+    #[inline]
+    fn route_epoch(&self) -> u64 {
+        self.topology.epoch() + self.users.revision()
+    }
+
     fn find_route(
         &mut self,
         slot: u32,
@@ -118,6 +125,7 @@ impl Shard {
         properties: &[u8],
         further_keys: &[&[u8]],
     ) -> Result<Rc<[Destination]>, Refusal> {
+        self.permit_publish(slot, number)?;
         let connection = self.connections.get_mut(slot).expect("it publishes");
         let vhost = connection.connection.vhost().clone();
         let channel = connection.connection.channel_mut(number).expect("it publishes");
@@ -134,9 +142,10 @@ impl Shard {
         let destinations: Rc<[Destination]> = found
             .map_err(|error| error.refusal(vhost.as_bytes(), exchange))?
             .into();
+        self.permit_topics(slot, Access::Write, exchange, &keys)?;
         let is_of_target = further_keys.is_empty();
         if is_of_target && !self.router.route_depends_on_headers(vhost.as_bytes(), exchange) {
-            let epoch = self.topology.epoch();
+            let epoch = self.route_epoch();
             let channel = self.channel_at(slot, number).expect("it publishes");
             channel.route.remember(epoch, destinations.clone());
         }

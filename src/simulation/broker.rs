@@ -11,7 +11,6 @@ use super::core::Core;
 use super::dice::Dice;
 use super::scene::{Scene, Theme};
 use super::scheduler::{CoreHappening, Scheduler};
-use crate::auth::Users;
 use crate::config::Durability;
 use crate::connection::{ServerIdentity, Tuning};
 use crate::model::ShardId;
@@ -149,6 +148,7 @@ impl Broker {
             log,
             queues,
             topology,
+            users,
             control,
             ..
         } = dealt;
@@ -162,7 +162,7 @@ impl Broker {
                 index as u16,
                 "PLAIN",
             ),
-            users: Users::default(),
+            users,
             topology,
             queues,
             log,

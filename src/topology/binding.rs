@@ -143,6 +143,23 @@ impl Topology {
         ))
     }
 
+    /// What a binding between ends that exist changes, whoever asks; nothing when it is bound so already. Refused with
+    /// 404 (source), 406 (`x-match`), 530 (vhost).
+    pub fn decide_binding(
+        &self,
+        vhost: &[u8],
+        source: &[u8],
+        destination: Destination,
+        routing_key: &ShortString,
+        arguments: FieldTableRef<'_>,
+    ) -> Result<Vec<Change>, Refusal> {
+        let home = self.vhost(vhost).ok_or_else(|| no_vhost(vhost))?;
+        let source = existing_exchange(home, source)?;
+        check_binding_arguments(source, arguments)?;
+        let key = routing_key.as_bytes();
+        bind(home, new_binding(home, source, destination, key, arguments)?)
+    }
+
     /// The changes by which a queue goes: its bindings, auto-delete exchanges that fall with them, the queue itself
     /// last. Empty for an id that is gone. Whether the queue may go, its owner has judged.
     pub fn queue_deletion_changes(&self, id: QueueId) -> Vec<Change> {

@@ -4,7 +4,7 @@ use crate::model::{FieldTable, FieldTableRef, Refusal, ReplyCode, ShortString};
 
 use super::arguments::check_equivalence;
 use super::cascade::Cascade;
-use super::memory::check_memory_arguments;
+use super::memory::{ExchangeMemory, check_memory_arguments};
 use super::refusal::{
     Entity, default_exchange, inequivalent_property, invalid_type, no_vhost, not_found, reserved_name,
 };
@@ -98,29 +98,36 @@ pub struct Exchange {
     pub internal: bool,
     /// As declared.
     pub arguments: FieldTable,
-    /// Where a message goes that matched no binding; the exchange of this name need not exist.
+    /// Where a message goes that matched no binding, by the arguments or by a policy; the exchange of this name need not
+    /// exist.
     pub alternate: Option<ShortString>,
 }
 
 impl Exchange {
     /// An exchange with these properties, and the alternate exchange that `arguments` name.
     pub fn new(name: ShortString, kind: ExchangeKind, flags: ExchangeFlags, arguments: FieldTable) -> Self {
-        let alternate = arguments.as_ref().get(ALTERNATE_EXCHANGE.as_bytes());
-        let alternate = alternate.and_then(|value| ShortString::new(value.as_string()?));
         let ExchangeFlags {
             durable,
             auto_delete,
             internal,
         } = flags;
-        Self {
+        let mut exchange = Self {
             name,
             kind,
             durable,
             auto_delete,
             internal,
             arguments,
-            alternate,
-        }
+            alternate: None,
+        };
+        exchange.alternate = exchange.declared_alternate();
+        exchange
+    }
+
+    /// The alternate exchange that the arguments name.
+    pub(super) fn declared_alternate(&self) -> Option<ShortString> {
+        let alternate = self.arguments.as_ref().get(ALTERNATE_EXCHANGE.as_bytes());
+        ShortString::new(alternate?.as_string()?)
     }
 
     /// One of the exchanges that every vhost has.
@@ -221,7 +228,7 @@ impl Topology {
 }
 
 /// 403 when `name` is the default exchange's.
-pub(super) fn check_not_default(name: &[u8]) -> Result<(), Refusal> {
+pub fn check_not_default(name: &[u8]) -> Result<(), Refusal> {
     if name.is_empty() {
         Err(default_exchange())
     } else {
@@ -259,6 +266,19 @@ fn new_exchange(
         vhost: short(declare.vhost)?,
         exchange,
     })
+}
+
+/// Checks the arguments of an exchange that another broker has had, and that it can have what it remembers in. 406 and 503.
+pub fn check_imported_exchange(vhost: &ShortString, exchange: &Exchange) -> Result<(), Refusal> {
+    let (vhost, arguments) = (vhost.as_bytes(), exchange.arguments.as_ref());
+    if let Some(value) = arguments.get(ALTERNATE_EXCHANGE.as_bytes())
+        && value.as_string().is_none()
+    {
+        let entity = Entity::exchange(vhost, exchange.name.as_bytes());
+        return Err(invalid_type(ALTERNATE_EXCHANGE, entity, value));
+    }
+    check_memory_arguments(exchange.kind, arguments)?;
+    ExchangeMemory::queue_of(vhost, exchange).map(|_| ())
 }
 
 fn check_same_exchange(

@@ -3,7 +3,7 @@
 //! Unknown arguments are accepted, kept and never compared, as RabbitMQ does. `x-lane` is LaneMQ's own: the number
 //! of the core that the queue shall live on; it is no part of the queue's identity, since queues may move.
 
-use crate::model::{FieldTableRef, FieldValue, Refusal, ReplyCode};
+use crate::model::{FieldTableRef, FieldValue, Refusal, ReplyCode, ShortString};
 
 use super::erlang_term::string;
 use super::queue::QueueDeclare;
@@ -146,6 +146,20 @@ pub(super) fn check_queue_properties(queue: Entity<'_>, declare: &QueueDeclare<'
     match wrong.iter().find(|(_, is_wrong)| *is_wrong) {
         Some((property, _)) => refused(format!("invalid property '{property}' for {queue}")),
         None => Ok(()),
+    }
+}
+
+/// Checks the arguments of a queue that another broker has had: those of the types that only it knows are not judged. 406
+/// names the first that is wrong.
+pub fn check_imported_queue(
+    vhost: &ShortString,
+    name: &ShortString,
+    arguments: FieldTableRef<'_>,
+) -> Result<(), Refusal> {
+    let kind = arguments.get(b"x-queue-type").and_then(|kind| kind.as_string());
+    match kind {
+        Some(b"stream") => Ok(()),
+        _ => check_queue_arguments(Entity::queue(vhost.as_bytes(), name.as_bytes()), arguments),
     }
 }
 

@@ -268,9 +268,54 @@ prop_compose! {
     }
 }
 
+fn any_policy() -> impl Strategy<Value = Policy> {
+    let apply_to = prop::sample::select(ApplyTo::ALL.to_vec());
+    let pattern = prop::sample::select(vec!["", "^a", "^(?!b).*"]);
+    (any_name(), pattern, apply_to, any::<i64>(), any::<i64>()).prop_map(
+        |(name, pattern, (apply_to, _), priority, limit)| Policy {
+            name,
+            pattern: crate::model::Pattern::new(pattern).expect("valid"),
+            apply_to,
+            priority,
+            definition: FieldTable::builder().long("max-length", limit).build(),
+        },
+    )
+}
+
 pub(super) fn any_change() -> impl Strategy<Value = Change> {
     prop_oneof![
-        any_name().prop_map(|name| Change::VhostDeclared { name }),
+        any_name().prop_map(|name| Change::VhostDeclared {
+            name,
+            connections: Usage::default()
+        }),
+        (any_name(), prop::collection::vec(any_name(), 0..3)).prop_map(|(name, tags)| {
+            let metadata = VhostMetadata {
+                description: name.to_string(),
+                default_queue_type: name.clone(),
+                tags,
+            };
+            Change::VhostDescribed { name, metadata }
+        }),
+        (any_name(), any::<Option<u32>>(), any::<Option<u32>>()).prop_map(|(name, connections, queues)| {
+            let limits = VhostLimits {
+                max_connections: connections.map(u64::from),
+                max_queues: queues.map(u64::from),
+            };
+            Change::VhostLimited { name, limits }
+        }),
+        (any_name(), any::<bool>(), any_policy()).prop_map(|(vhost, is_operators, policy)| {
+            let kind = if is_operators {
+                PolicyKind::Operator
+            } else {
+                PolicyKind::User
+            };
+            Change::PolicySet { vhost, kind, policy }
+        }),
+        (any_name(), any_name()).prop_map(|(vhost, name)| Change::PolicyCleared {
+            vhost,
+            kind: PolicyKind::Operator,
+            name
+        }),
         any_name().prop_map(|name| Change::VhostDeleted { name }),
         (any_name(), any_exchange())
             .prop_map(|(vhost, exchange)| Change::ExchangeDeclared { vhost, exchange }),

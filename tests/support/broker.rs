@@ -76,6 +76,12 @@ impl Broker {
         kibibytes.expect("a number") << 10
     }
 
+    /// Sends it SIGHUP.
+    pub fn hang_up(&self) {
+        let process = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(process, rustix::process::Signal::HUP).expect("the broker runs");
+    }
+
     /// Kills it with SIGKILL, as a crash would.
     pub fn kill(mut self) {
         self.child.kill().expect("the broker runs");

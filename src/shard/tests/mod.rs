@@ -14,7 +14,6 @@ use super::mailbox::Batch;
 use super::recover::{OpenedLog, RecoveryOptions, deal};
 use super::settings::Settings;
 use super::{Beginning, Event, Outputs, Shard};
-use crate::auth::Users;
 use crate::config::{Config, Durability};
 use crate::connection::ServerIdentity;
 use crate::model::{ConnectionId, FieldTable, Moment, ShardId};
@@ -125,7 +124,7 @@ impl Cores {
                 shards: count,
                 settings: self.settings.clone(),
                 identity: ServerIdentity::new("test", "fsync", index as u16, "PLAIN"),
-                users: Users::default(),
+                users: dealt.users,
                 control: dealt.control,
                 topology: dealt.topology,
                 queues: dealt.queues,
