@@ -59,6 +59,7 @@ impl Lane {
             queues: dealt.queues,
             log: dealt.log,
             seed: 1,
+            secret_key: 1,
         });
         Self {
             shard,

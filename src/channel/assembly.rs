@@ -5,6 +5,7 @@
 //! a message cut by the end of a read, and a body of several frames.
 
 use super::examination::must_be_examined;
+use super::reply_to::ReplyAddress;
 use crate::model::{Refusal, ReplyCode, ShortString};
 use crate::protocol::content::ContentHeader;
 use crate::protocol::method::BasicPublish;
@@ -30,6 +31,8 @@ pub struct PublishTarget {
     pub mandatory: bool,
     /// Whether a message without a ready consumer comes back; not offered.
     pub immediate: bool,
+    /// Whether the routing key is the address of a requester, not a queue's name.
+    pub is_reply: bool,
 }
 
 /// What is known of a message by its properties.
@@ -145,6 +148,7 @@ impl Assembly {
             routing_key: ShortString::new(publish.routing_key).expect("the decoder bounds a shortstr"),
             mandatory: publish.mandatory,
             immediate: publish.immediate,
+            is_reply: publish.exchange.is_empty() && ReplyAddress::decode(publish.routing_key).is_some(),
         };
         Ok(true)
     }

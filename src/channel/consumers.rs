@@ -102,12 +102,21 @@ impl Consumers {
         ))
     }
 
-    /// Checks that `tag` is free.
+    /// Checks that `tag` is free: that neither one of these nor the consumer of replies has it.
     ///
     /// # Errors
     /// 530 `attempt to reuse consumer tag 't'`, which closes the connection.
-    pub fn check_tag_is_free(&self, tag: &ShortString) -> Result<(), Refusal> {
-        if self.by_number.iter().any(|consumer| consumer.tag == *tag) {
+    pub fn check_tag_is_free(
+        &self,
+        tag: &ShortString,
+        of_replies: Option<&ShortString>,
+    ) -> Result<(), Refusal> {
+        let mut tags = self
+            .by_number
+            .iter()
+            .map(|consumer| &consumer.tag)
+            .chain(of_replies);
+        if tags.any(|taken| taken == tag) {
             return Err(Refusal::new(
                 ReplyCode::NotAllowed,
                 format!("attempt to reuse consumer tag '{tag}'"),

@@ -90,6 +90,8 @@ pub struct Limits {
     pub handshake_timeout_milliseconds: HandshakeTimeoutMilliseconds,
     /// Largest message body.
     pub message_bytes_max: MessageBytesMax,
+    /// Largest transaction of a channel.
+    pub transaction_bytes_max: TransactionBytesMax,
     /// Most connections of the process.
     pub connections_max: ConnectionsMax,
     /// Most connections of the process that have not been authenticated yet.
@@ -191,6 +193,11 @@ bounded! {
 bounded! {
     /// Largest body in bytes. RabbitMQ 3.10's default is the same.
     MessageBytesMax(u32), 1_024..=536_870_912, Unit::Bytes, default 134_217_728
+}
+bounded! {
+    /// Bytes that the publishes of one transaction may take in memory until its commit; one message larger than this is
+    /// still taken.
+    TransactionBytesMax(u32), 65_536..=1_073_741_824, Unit::Bytes, default 67_108_864
 }
 bounded! {
     /// Most connections. Each takes a file descriptor, so the process's limit on open files bounds them as well.

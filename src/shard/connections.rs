@@ -73,6 +73,11 @@ pub enum Hold {
         /// That channel, if it does.
         assembled: Option<ChannelNumber>,
     },
+    /// Its transaction to be committed.
+    Commit {
+        /// The channel that commits.
+        channel: ChannelNumber,
+    },
     /// Its client to read the replies it asked for.
     Output,
     /// Deletion of its exclusive queues, before close-ok.

@@ -8,6 +8,7 @@ use super::mailbox::{ConsumeRequest, ShardMessage};
 use super::obey::{At, FoundQueue};
 use super::queues::NO_SLOT;
 use crate::auth::Access;
+use crate::channel::reply_to::is_reply_queue;
 use crate::channel::{ChannelConsumer, Consumers};
 use crate::model::{ConsumerId, FieldTableRef, Refusal, ReplyCode, ShortString};
 use crate::protocol::method::*;
@@ -15,6 +16,9 @@ use crate::topology::QueueType;
 
 impl Shard {
     pub(super) fn consume(&mut self, at: At, consume: &BasicConsume<'_>) -> Result<Next, Refusal> {
+        if is_reply_queue(consume.queue) {
+            return self.consume_replies(at, consume);
+        }
         let found = self.accessible_queue(at, Access::Read, consume.queue)?;
         let (queue, owner) = (found.id, found.owner);
         let tag = match consume.consumer_tag.is_empty() {
@@ -33,7 +37,7 @@ impl Shard {
         let channel = self.channel_of(at);
         // Nothing is under way from a queue of this core, which hears at once that the channel is full.
         let grant = if is_own { u32::MAX } else { channel.room() };
-        channel.consumers.check_tag_is_free(&tag)?;
+        channel.check_tag_is_free(&tag)?;
         let number = channel.consumers.next_number();
         let request = ConsumeRequest {
             queue,
@@ -58,7 +62,9 @@ impl Shard {
     pub(super) fn cancel(&mut self, at: At, cancel: &BasicCancel<'_>) -> Result<Next, Refusal> {
         let tag = short(cancel.consumer_tag);
         let connection = self.id_at(at.slot);
-        let Some(consumer) = self.channel_of(at).consumers.by_tag(cancel.consumer_tag) else {
+        let channel = self.channel_of(at);
+        let Some(consumer) = channel.consumers.by_tag(cancel.consumer_tag) else {
+            channel.reply_consumer.take_if(|consumer| consumer.tag == tag);
             return match cancel.nowait {
                 true => Ok(Next::Pull),
                 false => self.answer_at(

@@ -10,6 +10,7 @@ use super::control::ControlAction;
 use super::mailbox::ShardMessage;
 use super::obey::{At, FoundQueue};
 use crate::auth::{Access, Resource};
+use crate::channel::reply_to::is_reply_name;
 use crate::model::{
     ConnectionId, FieldTableRef, QueueId, Refusal, ReplyCode, ShortString, short_string::base64url,
 };
@@ -120,6 +121,10 @@ impl Shard {
         at: At,
         declare: &crate::protocol::method::QueueDeclare<'_>,
     ) -> Result<Next, Refusal> {
+        if is_reply_name(declare.queue) {
+            let name = short(&crate::topology::strip_cr_lf(declare.queue));
+            return self.declare_reply_queue(at, declare.nowait, name);
+        }
         let (vhost, connection) = (self.vhost_at(at.slot), self.id_at(at.slot));
         if declare.passive {
             return self.declare_passively(at, &vhost, declare);
@@ -220,6 +225,7 @@ impl Shard {
 
     pub(super) fn bind_queue(&mut self, at: At, bind: &QueueBind<'_>) -> Result<Next, Refusal> {
         let queue = self.queue_named(at, &crate::topology::strip_cr_lf(bind.queue))?;
+        check_can_be_bound(&queue)?;
         let routing_key = key_or_shortcut(bind.queue, bind.routing_key, &queue);
         let exchange = crate::topology::strip_cr_lf(bind.exchange);
         let destination = Resource::Queue(queue.as_bytes());
@@ -238,6 +244,7 @@ impl Shard {
 
     pub(super) fn unbind_queue(&mut self, at: At, unbind: &QueueUnbind<'_>) -> Result<Next, Refusal> {
         let queue = self.queue_named(at, &crate::topology::strip_cr_lf(unbind.queue))?;
+        check_can_be_bound(&queue)?;
         let exchange = crate::topology::strip_cr_lf(unbind.exchange);
         let destination = Resource::Queue(queue.as_bytes());
         self.permit_binding(at, destination, &exchange, unbind.routing_key)?;
@@ -353,6 +360,16 @@ fn check_is_no_memory(vhost: &ShortString, queue: &ShortString) -> Result<(), Re
             );
             Err(Refusal::new(ReplyCode::AccessRefused, text))
         }
+    }
+}
+
+fn check_can_be_bound(queue: &ShortString) -> Result<(), Refusal> {
+    match is_reply_name(queue.as_bytes()) {
+        true => Err(Refusal::new(
+            ReplyCode::AccessRefused,
+            "cannot bind or unbind to a volatile (direct reply-to) queue",
+        )),
+        false => Ok(()),
     }
 }
 

@@ -55,10 +55,13 @@ pub mod pressure;
 pub mod publish;
 pub mod queues;
 pub mod recover;
+pub mod reply;
 pub mod route;
+pub mod secrets;
 pub mod settings;
 pub mod settle;
 pub mod start;
+pub mod transaction;
 pub mod transfer;
 pub mod upkeep;
 
@@ -70,7 +73,7 @@ use crate::channel::Unacked;
 use crate::connection::ServerIdentity;
 use crate::definitions::Definitions;
 use crate::metrics::ShardCounters;
-use crate::model::{Moment, ShardId};
+use crate::model::{ChannelNumber, ConnectionId, Moment, ShardId};
 use crate::net::Outbound;
 use crate::protocol::publish::RecognisedPublish;
 use crate::queue::TimeIndex;
@@ -176,6 +179,8 @@ pub struct Shard {
     starved: Vec<u32>,
     settling: Vec<u32>,
     runnable: Vec<u32>,
+    /// Transactions whose commits go on with the next tick.
+    committing: Vec<(ConnectionId, ChannelNumber)>,
     waiting_for_credit: Vec<u32>,
     early_mail: Vec<(ShardId, Batch)>,
     applied_number: u64,
@@ -184,6 +189,7 @@ pub struct Shard {
     random: settings::Random,
     /// For the exchanges that choose by chance.
     chances: settings::Random,
+    secrets: secrets::Secrets,
     last_sync: Moment,
     last_beat: Moment,
     is_draining: bool,
@@ -219,8 +225,10 @@ pub struct Beginning {
     pub log: Log,
     /// Control, on shard 0.
     pub control: Option<Control>,
-    /// Seed of names and secrets.
+    /// Seed of names.
     pub seed: u64,
+    /// Key of secrets: random, and told to nobody.
+    pub secret_key: u128,
 }
 
 impl Shard {
@@ -237,6 +245,7 @@ impl Shard {
             log,
             control,
             seed,
+            secret_key,
         } = beginning;
         let mut router = Router::new();
         for change in topology.snapshot_durable() {
@@ -266,12 +275,14 @@ impl Shard {
             starved: Vec::new(),
             settling: Vec::new(),
             runnable: Vec::new(),
+            committing: Vec::new(),
             waiting_for_credit: Vec::new(),
             early_mail: Vec::new(),
             applied_number: 0,
             unix_milliseconds: 0,
             random: settings::Random::seeded(seed),
             chances: settings::Random::seeded(!seed),
+            secrets: secrets::Secrets::keyed(secret_key),
             last_sync: Moment::default(),
             last_beat: Moment::default(),
             is_draining: false,
@@ -316,6 +327,7 @@ impl Shard {
         outputs: &mut Outputs,
     ) -> Result<(), StorageError> {
         let mut has_more = self.expire_due();
+        self.carry_commits();
         for event in events.drain(..) {
             self.take_event(event, now)?;
             self.carry_on(now);
@@ -382,7 +394,7 @@ impl Shard {
     }
 
     /// A connection was accepted; its slot is where the loop keeps its socket.
-    pub fn connect(&mut self, peer: Peer, now: Moment) -> crate::model::ConnectionId {
+    pub fn connect(&mut self, peer: Peer, now: Moment) -> ConnectionId {
         self.accept(peer, now)
     }
 
@@ -421,6 +433,7 @@ impl Shard {
             || self.mailbox.has_news()
             || self.connections.has_output()
             || !self.deliverable.is_empty()
+            || !self.committing.is_empty()
     }
 
     /// Writes and syncs what is left, and notes that it is: the broker stops.

@@ -3,7 +3,8 @@
 use super::Shard;
 use super::queues::NO_SLOT;
 use crate::auth::Access;
-use crate::channel::{Destination, examine};
+use crate::channel::reply_to::ReplyAddress;
+use crate::channel::{Destination, PublishTarget, examine};
 use crate::model::{ChannelNumber, QueueId, Refusal};
 use crate::protocol::properties::Properties;
 use crate::protocol::publish::RecognisedPublish;
@@ -23,8 +24,10 @@ pub(super) struct Route {
 pub(super) struct Single {
     /// The queues.
     pub destinations: Rc<[Destination]>,
-    /// The message without what its receivers must not see, if it had that.
-    pub stripped: Option<(Vec<u8>, RecognisedPublish)>,
+    /// The requesters.
+    pub replies: Vec<ReplyAddress>,
+    /// The message as its receivers see it, if that is not as it came.
+    pub rewritten: Option<(Vec<u8>, RecognisedPublish)>,
 }
 
 impl Shard {
@@ -61,16 +64,23 @@ impl Shard {
         let properties = part(bytes, &publish.properties);
         let channel = self.channel_at(slot, number).expect("it publishes");
         let known = channel.assembly.check_properties(properties).unwrap_or_default();
+        let target = channel.assembly.target().clone();
+        let reply_consumer = channel.reply_consumer.clone();
         let destinations = self.route(slot, number, bytes, publish)?.destinations;
         if !known.must_be_examined {
             return Ok(Single {
                 destinations,
-                stripped: None,
+                replies: self.requesters(&target, &[]),
+                rewritten: None,
             });
         }
         let connection = self.connections.get_mut(slot).expect("it publishes");
         let user = connection.connection.user().clone();
-        let examined = examine(Properties::trusted(properties), user.as_bytes())?;
+        let reply_address = reply_consumer
+            .as_ref()
+            .map(|consumer| consumer.address.as_bytes());
+        let examined = examine(Properties::trusted(properties), user.as_bytes(), reply_address)?;
+        let replies = self.requesters(&target, &examined.further_keys);
         let destinations = match examined.further_keys[..] {
             [] => destinations,
             _ => {
@@ -78,13 +88,29 @@ impl Shard {
                 route.destinations
             }
         };
-        let stripped = examined
-            .without_bcc
+        let rewritten = examined
+            .rewritten
             .map(|properties| with_properties(properties, part(bytes, &publish.body)));
         Ok(Single {
             destinations,
-            stripped,
+            replies,
+            rewritten,
         })
+    }
+
+    /// The requesters that a publish to the default exchange names, each once.
+    fn requesters(&self, target: &PublishTarget, further_keys: &[&[u8]]) -> Vec<ReplyAddress> {
+        if !target.is_reply && (further_keys.is_empty() || !target.exchange.is_empty()) {
+            return Vec::new();
+        }
+        let mut requesters = Vec::new();
+        let keys = std::iter::once(target.routing_key.as_bytes()).chain(further_keys.iter().copied());
+        for address in keys.filter_map(|key| self.reply_address(key)) {
+            if !requesters.contains(&address) {
+                requesters.push(address);
+            }
+        }
+        requesters
     }
 
     /// Grows with every change of what routes depend on: of what is declared, and of who may publish.

@@ -23,6 +23,10 @@ impl Shard {
         let mut settled = std::mem::take(&mut self.scratch.settled);
         settled.clear();
         let channel = self.channel_at(slot, number).expect("the method came on it");
+        if channel.transaction.is_some() {
+            self.scratch.settled = settled;
+            return self.settle_at_commit((slot, number), (tag, multiple), settlement, method);
+        }
         let known = channel.settle(tag, multiple, &mut settled);
         self.apply_settlement(&settled, settlement);
         self.scratch.settled = settled;

@@ -363,6 +363,7 @@ impl CoreStart {
             queues,
             log,
             seed: runtime::random_seed(),
+            secret_key: u128::from(runtime::random_seed()) << 64 | u128::from(runtime::random_seed()),
         });
         let stopper = Stopper {
             stop: parts.stop.clone(),

@@ -168,6 +168,7 @@ impl Broker {
             log,
             control,
             seed,
+            secret_key: u128::from(seed),
         })
     }
 
@@ -278,6 +279,7 @@ fn choose_settings(durability: Durability, scene: &Scene, scheduler: &mut Schedu
             heartbeat_seconds: 0,
         },
         message_bytes_max: 16 << 20,
+        transaction_bytes_max: 64 << 20,
         handshake_milliseconds: 10_000,
         output_bytes_max: choose_output_bytes(scene, dice),
         ring_credit_bytes: match scene.has(Theme::Pouring) {

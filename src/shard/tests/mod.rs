@@ -9,7 +9,9 @@ mod limits;
 mod naive;
 mod publishing;
 mod received;
+mod replies;
 mod rules;
+mod transactions;
 
 use super::connections::Peer;
 use super::mailbox::Batch;
@@ -136,6 +138,7 @@ impl Cores {
                 queues: dealt.queues,
                 log: dealt.log,
                 seed: index as u64,
+                secret_key: index as u128,
             })
         });
         self.shards = shards.collect();
