@@ -189,6 +189,23 @@ impl Client {
         encode_content(1, &self.persistent, &[body], FRAME_MAX, &mut self.out);
     }
 
+    /// Encodes a transient publish to `queue`; `flush` sends it.
+    pub fn publish_transient(&mut self, queue: &str, body: &[u8]) {
+        let publish = BasicPublish {
+            exchange: b"",
+            routing_key: queue.as_bytes(),
+            mandatory: false,
+            immediate: false,
+        };
+        Method::BasicPublish(publish).encode(1, &mut self.out);
+        encode_content(1, &[0, 0], &[body], FRAME_MAX, &mut self.out);
+    }
+
+    /// Lets `encode` write frames; `flush` sends them.
+    pub fn send(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+        encode(&mut self.out);
+    }
+
     /// Consumes from `queue`, to be acknowledged.
     pub fn consume(&mut self, queue: &str) -> io::Result<()> {
         let arguments = FieldTable::default();
@@ -202,6 +219,35 @@ impl Client {
             arguments: arguments.as_ref(),
         }))?;
         self.expect((60, 21))
+    }
+
+    /// Consumes from `queue`, nothing to be acknowledged.
+    pub fn consume_without_ack(&mut self, queue: &str) -> io::Result<()> {
+        let arguments = FieldTable::default();
+        self.on_channel(Method::BasicConsume(BasicConsume {
+            queue: queue.as_bytes(),
+            consumer_tag: b"",
+            no_local: false,
+            no_ack: true,
+            exclusive: false,
+            nowait: false,
+            arguments: arguments.as_ref(),
+        }))?;
+        self.expect((60, 21))
+    }
+
+    /// Reads once, and counts the deliveries that begin in what has come.
+    pub fn count_deliveries(&mut self) -> io::Result<u64> {
+        let mut count = 0;
+        let (kind, payload) = self.frame()?;
+        count += u64::from(kind == FrameKind::Method && payload.starts_with(&[0, 60, 0, 60]));
+        while let Some((frame, length)) =
+            decode_frame(&self.input[self.consumed..], FRAME_MAX).expect("the broker sends frames")
+        {
+            count += u64::from(frame.kind == FrameKind::Method && frame.payload.starts_with(&[0, 60, 0, 60]));
+            self.consumed += length;
+        }
+        Ok(count)
     }
 
     /// Acknowledges all up to `tag`.

@@ -2,7 +2,10 @@
 
 mod alarms;
 mod faults;
+mod naive;
 mod publishing;
+mod received;
+mod rules;
 
 use super::connections::Peer;
 use super::mailbox::Batch;
@@ -42,6 +45,22 @@ struct Cores {
     are_sockets_written: bool,
     written: BTreeMap<ConnectionId, Vec<u8>>,
     now: Moment,
+    /// Milliseconds since 1970.
+    unix_milliseconds: u64,
+    /// How often it was started.
+    lives: u64,
+    settings: Settings,
+}
+
+/// How a broker ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// In order.
+    Stop,
+    /// All that was written stays.
+    Kill,
+    /// What was not synced is kept, lost or torn, as this number decides.
+    PowerCut(u64),
 }
 
 impl Cores {
@@ -50,31 +69,58 @@ impl Cores {
     }
 
     fn with_settings(count: u16, change: impl Fn(&mut Settings)) -> Self {
-        let disks: Vec<MemoryDisk> = (0..count).map(|_| MemoryDisk::new()).collect();
-        let logs = disks.iter().zip(0..).map(|(disk, shard)| {
-            let options = LogOptions {
-                segment_bytes: 1 << 20,
-                ..LogOptions::default()
-            };
-            let (log, found) = Log::open(disk.share(), ShardId(shard), options).expect("an empty disk opens");
-            OpenedLog { log, found }
-        });
-        let options = RecoveryOptions {
-            shards: count,
-            was_clean: true,
-            least_queue: 1,
-            unix_milliseconds: 0,
-        };
-        let dealt = deal(logs.collect(), options).expect("empty logs are dealt");
         let mut settings = Settings::new(&Config::default(), count);
         settings.durability = Durability::Fsync;
         settings.tuning.heartbeat_seconds = 0;
         change(&mut settings);
+        let lanes = || (0..count).map(|_| VecDeque::new()).collect();
+        let mut cores = Self {
+            shards: Vec::new(),
+            pools: (0..count).map(|_| BufferPool::new(256 * 1024, 4)).collect(),
+            events: (0..count).map(|_| Vec::new()).collect(),
+            lanes: (0..count).map(|_| lanes()).collect(),
+            syncs: (0..count).map(|_| None).collect(),
+            disks: (0..count).map(|_| MemoryDisk::new()).collect(),
+            are_syncs_run: true,
+            are_lanes_slow: false,
+            without_mail: Vec::new(),
+            are_sockets_written: true,
+            written: BTreeMap::new(),
+            now: Moment(1),
+            unix_milliseconds: 0,
+            lives: 0,
+            settings,
+        };
+        cores.start(true);
+        cores
+    }
+
+    /// Begins a life with what is on the disks.
+    fn start(&mut self, was_clean: bool) {
+        self.lives += 1;
+        let lives = self.lives;
+        let logs = self.disks.iter().zip(0..).map(|(disk, shard)| {
+            let options = LogOptions {
+                segment_bytes: 1 << 20,
+                log_id: lives << 8 | u64::from(shard),
+                ..LogOptions::default()
+            };
+            let (log, found) = Log::open(disk.share(), ShardId(shard), options).expect("the log is whole");
+            OpenedLog { log, found }
+        });
+        let count = self.disks.len() as u16;
+        let options = RecoveryOptions {
+            shards: count,
+            was_clean,
+            least_queue: self.lives << 32,
+            unix_milliseconds: self.unix_milliseconds,
+        };
+        let dealt = deal(logs.collect(), options).expect("whole logs are dealt");
         let shards = dealt.into_iter().enumerate().map(|(index, dealt)| {
             Shard::new(Beginning {
                 id: ShardId(index as u16),
                 shards: count,
-                settings: settings.clone(),
+                settings: self.settings.clone(),
                 identity: ServerIdentity::new("test", "fsync", index as u16, "PLAIN"),
                 users: dealt.users,
                 control: dealt.control,
@@ -84,21 +130,29 @@ impl Cores {
                 seed: index as u64,
             })
         });
-        let lanes = || (0..count).map(|_| VecDeque::new()).collect();
-        Self {
-            shards: shards.collect(),
-            pools: (0..count).map(|_| BufferPool::new(256 * 1024, 4)).collect(),
-            events: (0..count).map(|_| Vec::new()).collect(),
-            lanes: (0..count).map(|_| lanes()).collect(),
-            syncs: (0..count).map(|_| None).collect(),
-            disks,
-            are_syncs_run: true,
-            are_lanes_slow: false,
-            without_mail: Vec::new(),
-            are_sockets_written: true,
-            written: BTreeMap::new(),
-            now: Moment(1),
+        self.shards = shards.collect();
+    }
+
+    /// Ends the broker and starts it again; its clients are gone.
+    fn restart(&mut self, end: End) {
+        if end == End::Stop {
+            for shard in &mut self.shards {
+                shard.finish_log().expect("the disk takes all");
+            }
         }
+        self.shards.clear();
+        for core in 0..self.disks.len() {
+            self.events[core].clear();
+            self.lanes[core].iter_mut().for_each(VecDeque::clear);
+            self.syncs[core] = None;
+            self.disks[core] = match end {
+                End::PowerCut(seed) => self.disks[core].crash(seed),
+                End::Stop | End::Kill => self.disks[core].kill(),
+            };
+        }
+        self.written.clear();
+        self.start(end == End::Stop);
+        self.pass_time(0);
     }
 
     /// A client on `core` with channel 1 open.
@@ -212,6 +266,7 @@ impl Cores {
     /// The coarse timer, everywhere.
     fn pass_time(&mut self, milliseconds: u64) {
         self.now = Moment(self.now.0 + milliseconds * 1_000_000);
+        self.unix_milliseconds += milliseconds;
         self.events
             .iter_mut()
             .for_each(|events| events.push(Event::Timer));
@@ -225,6 +280,7 @@ impl Cores {
             return false;
         }
         let mut outputs = Outputs::default();
+        self.shards[core].set_unix_time(self.unix_milliseconds);
         self.shards[core]
             .tick(&mut self.events[core], self.now, &mut outputs)
             .expect("the disk takes all");

@@ -10,7 +10,7 @@ from aio_pika.patterns import RPC, Master
 import proof
 from proof import Unexpected, expect
 
-MESSAGE_COUNT = 600
+MESSAGE_COUNT = 300
 
 
 def server_properties(uri):
@@ -39,14 +39,16 @@ def topology_survives_kill(uri):
 async def survive(uri, by_signal):
     """A robust connection while its broker goes and comes back: queues of three kinds and their consumers.
 
-    A publisher sends all the time and repeats what was not confirmed; whatever was confirmed has to come out of the
-    durable queue.
+    A publisher sends all the time and repeats what was not confirmed. Whatever was confirmed has to come out of the
+    durable queue, and to lie in another that nobody consumes.
     """
     connection = await aio_pika.connect_robust(uri, reconnect_interval=0.2, timeout=10)
     durable = await Subscriber.of(connection, durable=True)
     exclusive = await Subscriber.of(connection, exclusive=True)
     passing = await Subscriber.of(connection, auto_delete=True)
     subscribers = [durable, exclusive, passing]
+    archive = await (await connection.channel()).declare_queue(proof.named("archive"), durable=True)
+    await archive.bind(durable.exchange_name, "key.*")
     publisher = Publisher(await connection.channel(), durable)
     publishing = asyncio.create_task(publisher.publish_all())
     await until("some messages", lambda: len(durable.bodies) > MESSAGE_COUNT // 4)
@@ -57,6 +59,8 @@ async def survive(uri, by_signal):
     print(f"{publisher.repeated} publishes repeated, {len(durable.bodies) - len(set(durable.bodies))} messages twice")
     expect("confirmed messages", MESSAGE_COUNT, len(publisher.confirmed))
     expect("publishes repeated", True, publisher.repeated > 0)
+    lost = publisher.confirmed - await all_bodies(archive)
+    expect("confirmed messages that were not kept", (0, []), (len(lost), sorted(lost)[:5]))
     for subscriber in subscribers:
         await subscriber.check_that_it_consumes(await connection.channel())
     await connection.close()
@@ -184,6 +188,13 @@ class Publisher:
                     asyncio.CancelledError, RuntimeError):  # fmt: skip
                 self.repeated += 1
                 await asyncio.sleep(0.1)
+
+
+async def all_bodies(queue):
+    bodies = set()
+    while (message := await queue.get(no_ack=True, fail=False, timeout=10)) is not None:
+        bodies.add(message.body)
+    return bodies
 
 
 async def double(number):

@@ -4,11 +4,14 @@ import com.rabbitmq.client.Channel;
 import com.rabbitmq.client.Connection;
 import com.rabbitmq.client.ConnectionFactory;
 import com.rabbitmq.client.Delivery;
+import com.rabbitmq.client.GetResponse;
 import com.rabbitmq.client.MessageProperties;
 import com.rabbitmq.client.Recoverable;
 import com.rabbitmq.client.RecoveryListener;
 import com.rabbitmq.client.impl.recovery.AutorecoveringConnection;
 import java.io.IOException;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Map;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentLinkedQueue;
@@ -33,6 +36,8 @@ final class ClientCases {
         Subscriber durable = new Subscriber(connection, source, Proof.named("durable"), true, false, false);
         Subscriber exclusive = new Subscriber(connection, source, "", false, true, true);
         Subscriber passing = new Subscriber(connection, source, Proof.named("passing"), false, false, true);
+        String archive = channel.queueDeclare(Proof.named("archive"), true, false, false, Map.of()).getQueue();
+        channel.queueBind(archive, source, "all");
         String nameBefore = exclusive.queue;
 
         Publisher publisher = new Publisher(body -> publishAndWait(channel, source, body), durable.bodies);
@@ -41,6 +46,7 @@ final class ClientCases {
         Proof.restartBroker(bySignal);
         publisher.finish();
         Proof.waitUntil("a recovered connection", () -> recoveries.get() == 1);
+        publisher.checkKept(allBodies(channel, archive));
         for (Subscriber subscriber : new Subscriber[] {durable, exclusive, passing}) {
             subscriber.checkThatItConsumes(channel);
         }
@@ -48,6 +54,14 @@ final class ClientCases {
                 .filter(name -> name.startsWith("amq.gen-")).findFirst().orElse("none");
         Proof.expect("a new name of the queue that the server names", false, nameAfter.equals(nameBefore));
         connection.close();
+    }
+
+    private static List<String> allBodies(Channel channel, String queue) throws IOException {
+        List<String> bodies = new ArrayList<>();
+        for (GetResponse got; (got = channel.basicGet(queue, true)) != null; ) {
+            bodies.add(new String(got.getBody()));
+        }
+        return bodies;
     }
 
     private static AtomicInteger countRecoveries(Connection connection) {

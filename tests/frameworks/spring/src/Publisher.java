@@ -10,7 +10,7 @@ final class Publisher extends Thread {
         void publish(String body) throws Exception;
     }
 
-    private static final int MESSAGE_COUNT = 600;
+    private static final int MESSAGE_COUNT = 300;
 
     private final Publish publish;
     private final Collection<String> received;
@@ -62,5 +62,12 @@ final class Publisher extends Thread {
         int twice = received.size() - new HashSet<>(received).size();
         System.out.println(repeated + " publishes repeated, " + twice + " messages twice");
         Proof.expect("publishes repeated", true, repeated > 0);
+    }
+
+    /** Whatever was confirmed has to be in the queue that nobody consumes. */
+    void checkKept(Collection<String> kept) {
+        Set<String> lost = new HashSet<>(confirmed);
+        lost.removeAll(new HashSet<>(kept));
+        Proof.expect("count of confirmed messages that were not kept", 0, lost.size());
     }
 }

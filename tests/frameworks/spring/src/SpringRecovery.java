@@ -1,4 +1,6 @@
+import java.util.ArrayList;
 import java.util.Collection;
+import java.util.List;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.TimeUnit;
 import org.springframework.amqp.AmqpException;
@@ -8,6 +10,7 @@ import org.springframework.amqp.core.Binding;
 import org.springframework.amqp.core.BindingBuilder;
 import org.springframework.amqp.core.Declarables;
 import org.springframework.amqp.core.FanoutExchange;
+import org.springframework.amqp.core.Message;
 import org.springframework.amqp.core.Queue;
 import org.springframework.amqp.core.QueueBuilder;
 import org.springframework.amqp.rabbit.connection.CachingConnectionFactory;
@@ -29,10 +32,11 @@ final class SpringRecovery {
     static void recover(String uri, String bySignal) throws Exception {
         FanoutExchange exchange = new FanoutExchange(Proof.named("spring"));
         Queue durable = QueueBuilder.durable(Proof.named("durable")).build();
+        Queue archive = QueueBuilder.durable(Proof.named("archive")).build();
         Queue anonymous = new AnonymousQueue();
         Queue passing = QueueBuilder.nonDurable(Proof.named("passing")).autoDelete().build();
         CachingConnectionFactory factory = SpringCases.connectionFactory(uri);
-        GenericApplicationContext context = contextOf(factory, exchange, durable, anonymous, passing);
+        GenericApplicationContext context = contextOf(factory, exchange, durable, archive, anonymous, passing);
 
         Collection<String> fromDurable = listen(context, simpleContainer(factory), durable);
         Collection<String> fromAnonymous = listen(context, new DirectMessageListenerContainer(factory), anonymous);
@@ -43,6 +47,7 @@ final class SpringRecovery {
         publisher.waitUntilUnderWay();
         Proof.restartBroker(bySignal);
         publisher.finish();
+        publisher.checkKept(allBodies(template, archive.getName()));
         publishUntilReceived(template, exchange.getName(), "anonymous", fromAnonymous);
         publishUntilReceived(template, exchange.getName(), "auto-delete", fromPassing);
         context.close();
@@ -91,6 +96,14 @@ final class SpringRecovery {
         if (!correlation.getFuture().get(2, TimeUnit.SECONDS).isAck()) {
             throw new AmqpException("nacked");
         }
+    }
+
+    private static List<String> allBodies(RabbitTemplate template, String queue) {
+        List<String> bodies = new ArrayList<>();
+        for (Message message; (message = template.receive(queue)) != null; ) {
+            bodies.add(new String(message.getBody()));
+        }
+        return bodies;
     }
 
     /** The consumer of a queue that is gone with the broker comes back some time after the connection does. */
