@@ -106,8 +106,9 @@ impl Consumers {
     ///
     /// # Errors
     /// 530 `attempt to reuse consumer tag 't'`, which closes the connection.
-    pub fn check_tag_is_free(&self, tag: &ShortString) -> Result<(), Refusal> {
-        if self.by_number.iter().any(|consumer| consumer.tag == *tag) {
+    pub fn check_tag_is_free(&self, tag: &[u8]) -> Result<(), Refusal> {
+        if self.by_tag(tag).is_some() {
+            let tag = String::from_utf8_lossy(tag);
             return Err(Refusal::new(
                 ReplyCode::NotAllowed,
                 format!("attempt to reuse consumer tag '{tag}'"),
