@@ -45,6 +45,7 @@ pub mod history;
 pub mod mail;
 pub mod mailbox;
 pub mod obey;
+pub mod overdue;
 pub mod owner;
 pub mod pressure;
 pub mod publish;
