@@ -106,17 +106,10 @@ impl Consumers {
     ///
     /// # Errors
     /// 530 `attempt to reuse consumer tag 't'`, which closes the connection.
-    pub fn check_tag_is_free(
-        &self,
-        tag: &ShortString,
-        of_replies: Option<&ShortString>,
-    ) -> Result<(), Refusal> {
-        let mut tags = self
-            .by_number
-            .iter()
-            .map(|consumer| &consumer.tag)
-            .chain(of_replies);
-        if tags.any(|taken| taken == tag) {
+    pub fn check_tag_is_free(&self, tag: &[u8], of_replies: Option<&ShortString>) -> Result<(), Refusal> {
+        let has_it = |taken: &ShortString| taken.as_bytes() == tag;
+        if self.by_tag(tag).is_some() || of_replies.is_some_and(has_it) {
+            let tag = String::from_utf8_lossy(tag);
             return Err(Refusal::new(
                 ReplyCode::NotAllowed,
                 format!("attempt to reuse consumer tag '{tag}'"),

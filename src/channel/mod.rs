@@ -18,6 +18,7 @@ mod assembly;
 mod calls;
 mod confirms;
 mod consumers;
+mod delivery_times;
 mod examination;
 mod place;
 pub mod reply_to;
@@ -34,9 +35,10 @@ pub use route_cache::{Destination, RouteCache};
 pub use transaction::{KeptRun, KeptSettle, Progress, Transaction};
 
 use crate::model::{
-    ChannelNumber, DeliveryTag, OrderedSlots, PublishSequence, QueueId, QueueSequence, Refusal, ReplyCode,
-    ShardId, ShortString,
+    ChannelNumber, DeliveryTag, Moment, OrderedSlots, PublishSequence, QueueId, QueueSequence, Refusal,
+    ReplyCode, ShardId, ShortString,
 };
+use delivery_times::DeliveryTimes;
 
 /// Where a delivered message came from, kept until it is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +111,7 @@ pub struct Channel {
     pub calls: Calls,
     unacked: OrderedSlots<Unacked>,
     delivered: u64,
+    delivery_times: DeliveryTimes,
     used_before: UsedNumbers,
 }
 
@@ -131,6 +134,7 @@ impl Channel {
             calls: Calls::default(),
             unacked: OrderedSlots::default(),
             delivered: 0,
+            delivery_times: DeliveryTimes::default(),
             used_before,
         }
     }
@@ -199,7 +203,7 @@ impl Channel {
     ///
     /// # Errors
     /// 530 `attempt to reuse consumer tag 't'`, which closes the connection.
-    pub fn check_tag_is_free(&self, tag: &ShortString) -> Result<(), Refusal> {
+    pub fn check_tag_is_free(&self, tag: &[u8]) -> Result<(), Refusal> {
         let of_replies = self.reply_consumer.as_ref().map(|consumer| &consumer.tag);
         self.consumers.check_tag_is_free(tag, of_replies)
     }
@@ -271,6 +275,16 @@ impl Channel {
     /// Deliveries not settled yet.
     pub fn unacked_count(&self) -> usize {
         self.unacked.len()
+    }
+
+    /// Notes once a beat how far deliveries have come. Tells the oldest that is not settled, and since when it waits: to a
+    /// beat, and never too early.
+    pub fn mark_deliveries(&mut self, now: Moment) -> Option<(Unacked, Moment)> {
+        let Some((tag, &oldest)) = self.unacked.first() else {
+            self.delivery_times.clear();
+            return None;
+        };
+        Some((oldest, self.delivery_times.mark(tag, self.delivered, now)))
     }
 
     /// Whether the channel's own prefetch leaves no room for another delivery.
@@ -507,6 +521,19 @@ mod tests {
         assert_eq!(channel.deliver_settled_run(3), DeliveryTag(3));
         assert_eq!(channel.deliver(message(9), true), DeliveryTag(6));
         assert!(channel.settle(DeliveryTag(2), false, &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn the_oldest_unsettled_delivery_waits_since_the_beat_after_it() {
+        let mut channel = channel_with_unacked(2);
+        assert_eq!(channel.mark_deliveries(Moment(1)), Some((message(1), Moment(1))));
+        channel.deliver(message(3), true);
+        assert_eq!(channel.mark_deliveries(Moment(2)), Some((message(1), Moment(1))));
+        let settled = channel.settle(DeliveryTag(2), true, &mut Vec::new());
+        settled.expect("tag 2 is unacked");
+        assert_eq!(channel.mark_deliveries(Moment(3)), Some((message(3), Moment(2))));
+        channel.settle_all(&mut Vec::new());
+        assert_eq!(channel.mark_deliveries(Moment(4)), None);
     }
 
     #[test]

@@ -88,6 +88,8 @@ pub struct Limits {
     pub heartbeat_seconds: HeartbeatSeconds,
     /// Time a client has from its first byte to connection.open.
     pub handshake_timeout_milliseconds: HandshakeTimeoutMilliseconds,
+    /// Time a delivery may stay unacknowledged before its channel is closed; 0 is for ever.
+    pub consumer_timeout_milliseconds: ConsumerTimeoutMilliseconds,
     /// Largest message body.
     pub message_bytes_max: MessageBytesMax,
     /// Largest transaction of a channel.
@@ -189,6 +191,11 @@ bounded! {
 bounded! {
     /// Time for the handshake.
     HandshakeTimeoutMilliseconds(u32), 100..=600_000, Unit::Of("milliseconds"), default 10_000
+}
+bounded! {
+    /// Time for an acknowledgement, looked at once a second; 0 is for ever. RabbitMQ's default is 1,800,000; a client that
+    /// works for longer than that on a message loses its channel there without having asked for a limit.
+    ConsumerTimeoutMilliseconds(u32), 0..=2_147_483_647, Unit::Of("milliseconds"), default 0
 }
 bounded! {
     /// Largest body in bytes. RabbitMQ 3.10's default is the same.

@@ -149,6 +149,11 @@ impl Connection {
         self.channels.iter().flatten().map(|channel| &**channel)
     }
 
+    /// The same, to be changed.
+    pub fn channels_mut(&mut self) -> impl Iterator<Item = &mut Channel> {
+        self.channels.iter_mut().flatten().map(|channel| &mut **channel)
+    }
+
     /// Numbers of all channels, ascending.
     pub fn channel_numbers(&self) -> Vec<ChannelNumber> {
         self.channels().map(Channel::number).collect()

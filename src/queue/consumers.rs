@@ -12,11 +12,13 @@
 //!                                               ▼ remove
 //!   (nobody) ─ basic.get ─► only holds unacked messages ── the last is settled ──► (nobody)
 //! ```
+//!
+//! Where a queue serves one consumer at a time (`SingleActive`), the others have one more reason to wait.
 
+use super::single_active::{SingleActive, Succession};
 use super::turns::Turns;
-use crate::model::{ChannelNumber, ConnectionId, ConsumerId};
+use crate::model::ConsumerId;
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 
 /// A consumer, as basic.consume asks for it (AMQP 0-9-1 §1.8.3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub struct Consumer {
     /// Whether it wants to be the queue's only consumer.
     pub exclusive: bool,
     /// The argument `x-priority`: higher is served first, 0 if absent.
-    pub priority: i32,
+    pub priority: i64,
     /// Why it is not served yet.
     pub pauses: Pauses,
     /// Messages to be acked that it is served until it is granted more, `u32::MAX` for any number.
@@ -63,22 +65,34 @@ impl Pauses {
     pub fn has(self, reason: Pause) -> bool {
         self.0 & reason.bit() != 0
     }
+
+    /// With or without another consumer's being the queue's single active one, a reason that only the queue knows.
+    fn and_waiting(self, waits: bool) -> Self {
+        match waits {
+            true => Self(self.0 | WAITING),
+            false => Self(self.0 & !WAITING),
+        }
+    }
+
+    fn is_waiting(self) -> bool {
+        self.0 & WAITING != 0
+    }
 }
 
-/// What removing consumers did.
+const WAITING: u8 = 4;
+
+/// What removing a consumer did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Removed {
-    /// Consumers removed.
-    pub count: u32,
-    /// Whether some were removed and none is left, which ends an auto-delete queue.
+    /// Whether none is left, which ends an auto-delete queue.
     pub was_last: bool,
 }
 
 /// Why a queue does not take a consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConsumeRefused {
-    /// The queue has an exclusive consumer, or this one wants to be exclusive and the queue has another: 403
-    /// ACCESS_REFUSED, closing the channel (AMQP 0-9-1 §1.8.3.3, `exclusive`).
+    /// The queue has an exclusive consumer; or this one wants to be exclusive, and the queue has another, or a single active
+    /// one: 403 ACCESS_REFUSED, closing the channel (AMQP 0-9-1 §1.8.3.3, `exclusive`).
     #[error("in exclusive use")]
     InExclusiveUse,
 }
@@ -101,6 +115,8 @@ pub(super) struct Consumers {
     free: Vec<u32>,
     by_id: BTreeMap<ConsumerId, u32>,
     turns: Turns,
+    /// Where one is served at a time.
+    single_active: Option<SingleActive>,
     consumer_count: u32,
     has_exclusive: bool,
     has_had_consumer: bool,
@@ -111,7 +127,7 @@ struct Holder {
     id: ConsumerId,
     role: Role,
     pauses: Pauses,
-    priority: i32,
+    priority: i64,
     unacked: u32,
     /// Unacked messages at which it waits.
     unacked_max: u32,
@@ -132,6 +148,12 @@ enum Role {
 }
 
 impl Consumers {
+    /// Serves one consumer at a time from now on.
+    pub(super) fn serve_one(&mut self, succession: Succession) {
+        assert_eq!(self.consumer_count, 0, "nobody consumes yet");
+        self.single_active = Some(SingleActive::new(succession));
+    }
+
     pub(super) fn count(&self) -> u32 {
         self.consumer_count
     }
@@ -150,10 +172,16 @@ impl Consumers {
 
     pub(super) fn add(&mut self, consumer: Consumer) -> Result<(), ConsumeRefused> {
         assert!(consumer.id.number > 0, "number 0 stands for basic.get");
-        if self.has_exclusive || (consumer.exclusive && self.consumer_count > 0) {
+        let is_shared = self.consumer_count > 0 || self.single_active.is_some();
+        if self.has_exclusive || (consumer.exclusive && is_shared) {
             return Err(ConsumeRefused::InExclusiveUse);
         }
         let index = self.occupy(Holder::consumer(&consumer));
+        if let Some(single) = &mut self.single_active {
+            let waits = single.add(index, consumer.priority);
+            let holder = &mut self.holders[index as usize];
+            holder.pauses = holder.pauses.and_waiting(waits);
+        }
         self.consumer_count += 1;
         self.has_exclusive = consumer.exclusive;
         self.has_had_consumer = true;
@@ -161,19 +189,22 @@ impl Consumers {
         Ok(())
     }
 
-    /// Removes the consumers among these ids.
-    pub(super) fn remove(&mut self, ids: RangeInclusive<ConsumerId>) -> Removed {
-        let indexes: Vec<u32> = self.by_id.range(ids).map(|(_, &index)| index).collect();
-        let count = indexes
-            .into_iter()
-            .filter(|&index| self.remove_one(index))
-            .count() as u32;
-        self.consumer_count -= count;
-        self.has_exclusive &= self.consumer_count > 0;
-        Removed {
-            count,
-            was_last: count > 0 && self.consumer_count == 0,
+    /// Removes a consumer, `None` if it is gone.
+    pub(super) fn remove(&mut self, id: ConsumerId) -> Option<Removed> {
+        let &index = self.by_id.get(&id)?;
+        let holder = &mut self.holders[index as usize];
+        if !holder.is_consumer() {
+            return None;
         }
+        holder.role = Role::OnlyHolds;
+        self.sort_in(index);
+        self.pass_on(index);
+        self.free_if_done(index);
+        self.consumer_count -= 1;
+        self.has_exclusive &= self.consumer_count > 0;
+        Some(Removed {
+            was_last: self.consumer_count == 0,
+        })
     }
 
     /// Stops serving a consumer; nothing if it is gone.
@@ -278,14 +309,6 @@ impl Consumers {
         }
     }
 
-    /// Unacked messages held by these ids.
-    pub(super) fn unacked_of(&self, ids: RangeInclusive<ConsumerId>) -> usize {
-        self.by_id
-            .range(ids)
-            .map(|(_, &index)| self.holders[index as usize].unacked as usize)
-            .sum()
-    }
-
     /// Who a holder is.
     pub(super) fn id_of(&self, index: u32) -> ConsumerId {
         self.holders[index as usize].id
@@ -335,6 +358,22 @@ impl Consumers {
         );
         self.turns
             .check_invariants(|index| Some(self.holders[index as usize].priority));
+        self.check_single_active();
+    }
+
+    fn check_single_active(&self) {
+        let is_served = |holder: &&Holder| holder.is_consumer() && !holder.pauses.is_waiting();
+        let served = self.holders.iter().filter(is_served).count();
+        let Some(single) = &self.single_active else {
+            return assert_eq!(served, self.consumer_count as usize, "nobody waits for another");
+        };
+        let waiting = single.waiting_count() as u32;
+        assert_eq!(served, usize::from(self.consumer_count > 0), "one is active");
+        assert_eq!(waiting + served as u32, self.consumer_count, "the others wait");
+        if let Some(active) = single.active() {
+            let holder = &self.holders[active as usize];
+            assert!(is_served(&holder), "the active one is served");
+        }
     }
 
     fn occupy(&mut self, holder: Holder) -> u32 {
@@ -351,15 +390,14 @@ impl Consumers {
         index
     }
 
-    fn remove_one(&mut self, index: u32) -> bool {
-        let holder = &mut self.holders[index as usize];
-        if !holder.is_consumer() {
-            return false;
+    /// Lets the next consumer be active where one is at a time and this one, that has gone, was it.
+    fn pass_on(&mut self, gone: u32) {
+        let single = self.single_active.as_mut();
+        if let Some(next) = single.and_then(|single| single.remove(gone)) {
+            let holder = &mut self.holders[next as usize];
+            holder.pauses = holder.pauses.and_waiting(false);
+            self.sort_in(next);
         }
-        holder.role = Role::OnlyHolds;
-        self.sort_in(index);
-        self.free_if_done(index);
-        true
     }
 
     fn settle_waiting(&mut self, index: u32) {
@@ -444,32 +482,5 @@ impl Pause {
             Pause::Output => 1,
             Pause::ChannelPrefetch => 2,
         }
-    }
-}
-
-/// All ids that a connection's consumers and gets can have.
-pub(super) fn ids_of_connection(connection: ConnectionId) -> RangeInclusive<ConsumerId> {
-    let first = ConsumerId {
-        connection,
-        channel: ChannelNumber(0),
-        number: 0,
-    };
-    first..=ConsumerId {
-        channel: ChannelNumber(u16::MAX),
-        number: u32::MAX,
-        ..first
-    }
-}
-
-/// All ids that a channel's consumers and gets can have.
-pub(super) fn ids_of_channel(connection: ConnectionId, channel: ChannelNumber) -> RangeInclusive<ConsumerId> {
-    let first = ConsumerId {
-        connection,
-        channel,
-        number: 0,
-    };
-    first..=ConsumerId {
-        number: u32::MAX,
-        ..first
     }
 }

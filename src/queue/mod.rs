@@ -32,6 +32,7 @@ mod entry;
 mod limits;
 mod ready;
 mod served;
+mod single_active;
 #[cfg(test)]
 mod tests;
 mod time_index;
@@ -41,15 +42,15 @@ pub use arena::{Arena, ArenaSlot};
 pub use consumers::{ConsumeRefused, Consumer, Pause, Pauses, Removed};
 pub use entry::{Entry, Locator};
 pub use limits::Limits;
+pub use single_active::Succession;
 pub use time_index::{Due, Occasion, TimeIndex};
 
-use crate::model::{ChannelNumber, ConnectionId, ConsumerId, OrderedSlots, QueueSequence};
-use consumers::{Consumers, Turn, ids_of_channel, ids_of_connection};
+use crate::model::{ConsumerId, OrderedSlots, QueueSequence};
+use consumers::{Consumers, Turn};
 use deadlines::Deadlines;
 use ready::Ready;
 use served::Served;
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 
 /// The messages of one queue in their order, and its consumers.
 #[derive(Debug)]
@@ -147,6 +148,11 @@ impl Queue {
         self.ready.max_priority()
     }
 
+    /// Serves one consumer at a time from now on; whoever goes is followed by the next. Panics if there are some already.
+    pub fn serve_one_consumer(&mut self, succession: Succession) {
+        self.consumers.serve_one(succession);
+    }
+
     // Publishing
 
     /// Appends a message to the ready ones.
@@ -228,21 +234,7 @@ impl Queue {
 
     /// Removes a consumer, `None` if it is gone. What it holds stays unacked (RabbitMQ: cancel does not requeue).
     pub fn remove_consumer(&mut self, id: ConsumerId) -> Option<Removed> {
-        Some(self.consumers.remove(id..=id)).filter(|removed| removed.count > 0)
-    }
-
-    /// Removes a channel's consumers. What they hold stays unacked.
-    pub fn remove_consumers_of_channel(
-        &mut self,
-        connection: ConnectionId,
-        channel: ChannelNumber,
-    ) -> Removed {
-        self.consumers.remove(ids_of_channel(connection, channel))
-    }
-
-    /// Removes a connection's consumers. What they hold stays unacked.
-    pub fn remove_consumers_of_connection(&mut self, connection: ConnectionId) -> Removed {
-        self.consumers.remove(ids_of_connection(connection))
+        self.consumers.remove(id)
     }
 
     /// Stops serving a consumer until it is resumed for the same reason; nothing if it is gone or paused so already.
@@ -388,26 +380,6 @@ impl Queue {
         let mut entry = unacked.entry;
         entry.redelivered |= self.served.has_overtaken(consumer, sequence.0);
         self.make_ready(sequence.0, entry);
-    }
-
-    /// Requeues all that a channel holds, ascending, gives each to `each`, and tells how many.
-    pub fn requeue_unacked_of_channel(
-        &mut self,
-        connection: ConnectionId,
-        channel: ChannelNumber,
-        each: impl FnMut(QueueSequence, Entry),
-    ) -> u32 {
-        self.requeue_unacked_of(ids_of_channel(connection, channel), each)
-    }
-
-    /// Requeues all that a connection holds, ascending, gives each to `each`, and tells how many. Looks at unacked
-    /// messages only if the connection holds some, and no further than the last of those.
-    pub fn requeue_unacked_of_connection(
-        &mut self,
-        connection: ConnectionId,
-        each: impl FnMut(QueueSequence, Entry),
-    ) -> u32 {
-        self.requeue_unacked_of(ids_of_connection(connection), each)
     }
 
     // Leaving otherwise
@@ -623,26 +595,5 @@ impl Queue {
     #[inline]
     fn take_first(&mut self) -> Option<(u64, Entry)> {
         self.ready.pop_first()
-    }
-
-    fn requeue_unacked_of(
-        &mut self,
-        ids: RangeInclusive<ConsumerId>,
-        mut each: impl FnMut(QueueSequence, Entry),
-    ) -> u32 {
-        let count = self.consumers.unacked_of(ids.clone());
-        let is_theirs = |unacked: &Unacked| ids.contains(&self.consumers.id_of(unacked.holder));
-        let held = self.unacked.iter().filter(|(_, unacked)| is_theirs(unacked));
-        let sequences: Vec<QueueSequence> = held
-            .take(count)
-            .map(|(sequence, _)| QueueSequence(sequence))
-            .collect();
-        for &sequence in &sequences {
-            let entry = self
-                .requeue(sequence)
-                .expect("an unacked message can be requeued");
-            each(sequence, entry);
-        }
-        sequences.len() as u32
     }
 }

@@ -1,7 +1,7 @@
 //! What a queue promises, sentence by sentence, and a naive queue to compare with.
 
 use super::*;
-use crate::model::ShardId;
+use crate::model::{ChannelNumber, ConnectionId, ShardId};
 use proptest::prelude::*;
 
 fn connection(slot: u32) -> ConnectionId {
@@ -105,15 +105,12 @@ fn requeued_messages_return_in_order_before_newer_ones() {
 }
 
 #[test]
-fn cancel_leaves_messages_unacked_until_their_channel_closes() {
+fn cancel_leaves_messages_unacked() {
     let mut queue = queue_with(&[acking(1, 0)], 2);
     deliver_all(&mut queue);
     assert_eq!(
         queue.remove_consumer(id(0, 1, 1)),
-        Some(Removed {
-            count: 1,
-            was_last: true
-        })
+        Some(Removed { was_last: true })
     );
     assert_eq!(queue.remove_consumer(id(0, 1, 1)), None);
     assert_eq!(
@@ -121,11 +118,6 @@ fn cancel_leaves_messages_unacked_until_their_channel_closes() {
         (0, 2, 0)
     );
     assert!(queue.acknowledge(QueueSequence(1)).is_some());
-    let mut requeued = Vec::new();
-    let count = queue.requeue_unacked_of_channel(connection(0), ChannelNumber(1), |sequence, _| {
-        requeued.push(sequence)
-    });
-    assert_eq!((count, requeued), (1, vec![QueueSequence(2)]));
     queue.check_invariants();
 }
 
@@ -143,9 +135,51 @@ fn exclusive_use_is_refused_both_ways_and_ends_with_its_consumer() {
         queue.add_consumer(acking(3, 0)),
         Err(ConsumeRefused::InExclusiveUse)
     );
-    queue.remove_consumers_of_connection(connection(0));
+    queue.remove_consumer(id(0, 1, 1));
     assert_eq!(queue.add_consumer(acking(3, 0)), Ok(()));
     assert!(queue.has_had_consumer());
+}
+
+#[test]
+fn the_next_consumer_of_one_at_a_time_goes_on_though_the_last_one_holds_messages() {
+    let mut queue = Queue::new();
+    queue.serve_one_consumer(Succession::ByPriority);
+    for consumer in [acking(1, 2), acking(2, 0), acking(3, 0)] {
+        queue.add_consumer(consumer).expect("nobody is exclusive");
+    }
+    (1..=3).for_each(|message| drop(queue.push(entry(message))));
+    assert_eq!(deliver_all(&mut queue), [(1, 1), (2, 1)]);
+    queue.remove_consumer(id(0, 1, 1));
+    assert_eq!(deliver_all(&mut queue), [(3, 2)]);
+    queue.requeue(QueueSequence(1));
+    assert_eq!(deliver_all(&mut queue), [(1, 2)]);
+    queue.check_invariants();
+}
+
+#[test]
+fn who_becomes_active_is_served_only_if_nothing_else_holds_it_back() {
+    let mut queue = Queue::new();
+    queue.serve_one_consumer(Succession::ByPriority);
+    for consumer in [acking(1, 0), acking(2, 0), acking(3, 0)] {
+        queue.add_consumer(consumer).expect("nobody is exclusive");
+    }
+    queue.pause(id(0, 1, 2), Pause::Output);
+    queue.push(entry(1));
+    queue.remove_consumer(id(0, 1, 1));
+    assert_eq!(deliver_all(&mut queue), [], "the third does not step in");
+    queue.resume(id(0, 1, 2), Pause::Output);
+    assert_eq!(deliver_all(&mut queue), [(1, 2)]);
+}
+
+#[test]
+fn a_queue_that_serves_one_at_a_time_has_no_exclusive_consumer() {
+    let mut queue = Queue::new();
+    queue.serve_one_consumer(Succession::ByPriority);
+    let exclusive = Consumer {
+        exclusive: true,
+        ..acking(1, 0)
+    };
+    assert_eq!(queue.add_consumer(exclusive), Err(ConsumeRefused::InExclusiveUse));
 }
 
 #[test]
@@ -234,8 +268,6 @@ enum Step {
     Restore { gap: u64 },
     AddConsumer { consumer: Consumer },
     RemoveConsumer { id: ConsumerId },
-    RemoveConsumersOfChannel { of: ConsumerId },
-    RemoveConsumersOfConnection { of: ConsumerId },
     Pause { id: ConsumerId, reason: Pause },
     Resume { id: ConsumerId, reason: Pause },
     Grant { id: ConsumerId, most: u32 },
@@ -244,8 +276,6 @@ enum Step {
     Acknowledge { nth: usize },
     AcknowledgeStale { sequence: u64 },
     Requeue { nth: usize },
-    RequeueChannel { of: ConsumerId },
-    RequeueConnection { of: ConsumerId },
     Purge,
     Drain,
     Shrink,
@@ -256,7 +286,7 @@ fn ids() -> impl Strategy<Value = ConsumerId> {
 }
 
 fn consumers() -> impl Strategy<Value = Consumer> {
-    let priority = prop_oneof![4 => Just(0), 1 => -1..3i32];
+    let priority = prop_oneof![4 => Just(0), 1 => -1..3i64];
     (
         ids(),
         any::<bool>(),
@@ -283,6 +313,11 @@ fn pauses() -> impl Strategy<Value = Pause> {
     prop_oneof![Just(Pause::Output), Just(Pause::ChannelPrefetch)]
 }
 
+fn successions() -> impl Strategy<Value = Option<Succession>> {
+    let either = prop_oneof![Just(Succession::ByPriority), Just(Succession::BySubscription)];
+    proptest::option::weighted(0.4, either)
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         12 => (1..10u32).prop_map(|count| Step::Push { count }),
@@ -290,8 +325,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..300u64).prop_map(|gap| Step::Restore { gap }),
         8 => consumers().prop_map(|consumer| Step::AddConsumer { consumer }),
         2 => ids().prop_map(|id| Step::RemoveConsumer { id }),
-        1 => ids().prop_map(|of| Step::RemoveConsumersOfChannel { of }),
-        1 => ids().prop_map(|of| Step::RemoveConsumersOfConnection { of }),
         2 => (ids(), pauses()).prop_map(|(id, reason)| Step::Pause { id, reason }),
         3 => (ids(), pauses()).prop_map(|(id, reason)| Step::Resume { id, reason }),
         3 => (ids(), 1..4u32).prop_map(|(id, most)| Step::Grant { id, most }),
@@ -300,8 +333,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         12 => any::<usize>().prop_map(|nth| Step::Acknowledge { nth }),
         1 => (0..400u64).prop_map(|sequence| Step::AcknowledgeStale { sequence }),
         5 => any::<usize>().prop_map(|nth| Step::Requeue { nth }),
-        1 => ids().prop_map(|of| Step::RequeueChannel { of }),
-        1 => ids().prop_map(|of| Step::RequeueConnection { of }),
         1 => Just(Step::Purge),
         1 => Just(Step::Drain),
         1 => Just(Step::Shrink),
@@ -318,6 +349,8 @@ struct Naive {
     /// Those that can be served, in the order in which they could, or were served last.
     waiting: Vec<ConsumerId>,
     next_sequence: u64,
+    succession: Option<Succession>,
+    active: Option<ConsumerId>,
 }
 
 impl Naive {
@@ -335,6 +368,7 @@ impl Naive {
         self.consumers
             .iter()
             .any(|(it, pauses)| it.id == id && pauses.is_empty() && has_room(it))
+            && (self.succession.is_none() || self.active == Some(id))
     }
 
     fn sort_waiting(&mut self) {
@@ -369,9 +403,11 @@ impl Naive {
 
     fn add_consumer(&mut self, consumer: Consumer) -> Result<(), ConsumeRefused> {
         let is_exclusive = self.consumers.iter().any(|(other, _)| other.exclusive);
-        if is_exclusive || consumer.exclusive && !self.consumers.is_empty() {
+        let is_shared = !self.consumers.is_empty() || self.succession.is_some();
+        if is_exclusive || consumer.exclusive && is_shared {
             return Err(ConsumeRefused::InExclusiveUse);
         }
+        self.active = self.active.or(Some(consumer.id));
         let pauses = [Pause::Output, Pause::ChannelPrefetch];
         let pauses = pauses.into_iter().filter(|&reason| consumer.pauses.has(reason));
         self.consumers.push((consumer, pauses.collect()));
@@ -379,15 +415,28 @@ impl Naive {
         Ok(())
     }
 
-    fn remove_consumers(&mut self, is_gone: impl Fn(ConsumerId) -> bool) -> Removed {
-        let before = self.consumers.len();
-        self.consumers.retain(|(consumer, _)| !is_gone(consumer.id));
-        self.sort_waiting();
-        let count = (before - self.consumers.len()) as u32;
-        Removed {
-            count,
-            was_last: count > 0 && self.consumers.is_empty(),
+    fn remove_consumer(&mut self, id: ConsumerId) -> Option<Removed> {
+        let place = self.consumers.iter().position(|(it, _)| it.id == id)?;
+        self.consumers.remove(place);
+        if self.active == Some(id) {
+            self.active = self.heir();
         }
+        self.sort_waiting();
+        Some(Removed {
+            was_last: self.consumers.is_empty(),
+        })
+    }
+
+    /// Who comes after the active consumer: all that are left, in the order of their subscription, are asked.
+    fn heir(&self) -> Option<ConsumerId> {
+        let priorities = self.consumers.iter().map(|(it, _)| it.priority);
+        let highest = priorities.max()?;
+        let is_heir = |it: &Consumer| match self.succession {
+            Some(Succession::ByPriority) => it.priority == highest,
+            _ => true,
+        };
+        let heir = self.consumers.iter().find(|(it, _)| is_heir(it));
+        heir.map(|(it, _)| it.id)
     }
 
     fn deliver(&mut self) -> Option<Delivery> {
@@ -460,19 +509,6 @@ impl Naive {
         self.ready.push((sequence, entry));
         self.ready.sort_by_key(|ready| ready.0);
         Some(entry)
-    }
-
-    fn requeue_of(&mut self, is_theirs: impl Fn(ConsumerId) -> bool) -> Vec<(QueueSequence, Entry)> {
-        let theirs = self.unacked.iter().filter(|unacked| is_theirs(unacked.2));
-        let mut sequences: Vec<u64> = theirs.map(|unacked| unacked.0).collect();
-        sequences.sort_unstable();
-        let requeue = |sequence| {
-            (
-                QueueSequence(sequence),
-                self.requeue(sequence).expect("it is unacked"),
-            )
-        };
-        sequences.into_iter().map(requeue).collect()
     }
 
     fn nth_unacked(&self, nth: usize) -> u64 {
@@ -574,30 +610,12 @@ fn drain(queue: &mut Queue, naive: &mut Naive) {
 }
 
 fn apply(step: &Step, queue: &mut Queue, naive: &mut Naive) {
-    let mut requeued = Vec::new();
-    let each = |sequence, entry| requeued.push((sequence, entry));
     match *step {
         Step::Push { count } => (0..count).for_each(|nth| push(queue, naive, entry(nth * 100))),
         Step::HandOff { count } => assert_eq!(queue.hand_off(count), naive.hand_off(count)),
         Step::Restore { gap } => restore(queue, naive, gap),
         Step::AddConsumer { consumer } => add(queue, naive, consumer),
-        Step::RemoveConsumer { id } => {
-            let removed =
-                Some(naive.remove_consumers(|other| other == id)).filter(|removed| removed.count > 0);
-            assert_eq!(queue.remove_consumer(id), removed);
-        }
-        Step::RemoveConsumersOfChannel { of } => {
-            let is_gone = |it: ConsumerId| (it.connection, it.channel) == (of.connection, of.channel);
-            let removed = queue.remove_consumers_of_channel(of.connection, of.channel);
-            assert_eq!(removed, naive.remove_consumers(is_gone));
-        }
-        Step::RemoveConsumersOfConnection { of } => {
-            let removed = queue.remove_consumers_of_connection(of.connection);
-            assert_eq!(
-                removed,
-                naive.remove_consumers(|it| it.connection == of.connection)
-            );
-        }
+        Step::RemoveConsumer { id } => assert_eq!(queue.remove_consumer(id), naive.remove_consumer(id)),
         Step::Pause { id, reason } => pause(queue, naive, id, reason),
         Step::Resume { id, reason } => resume(queue, naive, id, reason),
         Step::Grant { id, most } => grant(queue, naive, id, most),
@@ -616,15 +634,6 @@ fn apply(step: &Step, queue: &mut Queue, naive: &mut Naive) {
         Step::Requeue { nth } => {
             let sequence = naive.nth_unacked(nth);
             assert_eq!(queue.requeue(QueueSequence(sequence)), naive.requeue(sequence));
-        }
-        Step::RequeueChannel { of } => {
-            queue.requeue_unacked_of_channel(of.connection, of.channel, each);
-            let is_theirs = |it: ConsumerId| (it.connection, it.channel) == (of.connection, of.channel);
-            assert_eq!(requeued, naive.requeue_of(is_theirs));
-        }
-        Step::RequeueConnection { of } => {
-            queue.requeue_unacked_of_connection(of.connection, each);
-            assert_eq!(requeued, naive.requeue_of(|it| it.connection == of.connection));
         }
         Step::Purge => purge(queue, naive),
         Step::Drain => drain(queue, naive),
@@ -672,9 +681,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn a_queue_behaves_like_the_naive_one(steps in steps()) {
+    fn a_queue_behaves_like_the_naive_one(succession in successions(), steps in steps()) {
         let mut queue = Queue::new();
-        let mut naive = Naive { next_sequence: 1, ..Naive::default() };
+        succession.into_iter().for_each(|succession| queue.serve_one_consumer(succession));
+        let mut naive = Naive { next_sequence: 1, succession, ..Naive::default() };
         for step in &steps {
             apply(step, &mut queue, &mut naive);
             compare(&queue, &naive);

@@ -25,7 +25,7 @@ pub(super) struct Turns {
 
 #[derive(Clone, Copy, Debug)]
 struct Level {
-    priority: i32,
+    priority: i64,
     cursor: u32,
 }
 
@@ -73,7 +73,7 @@ impl Turns {
     }
 
     /// Puts this one, who stands nowhere, at the end of its priority's ring.
-    pub(super) fn join(&mut self, index: u32, priority: i32) {
+    pub(super) fn join(&mut self, index: u32, priority: i64) {
         debug_assert!(!self.contains(index), "consumer {index} stands in one place");
         if self.links.len() <= index as usize {
             self.links.resize(index as usize + 1, OUTSIDE);
@@ -97,7 +97,7 @@ impl Turns {
     }
 
     /// Takes this one, who stands in its priority's ring, out of it.
-    pub(super) fn leave(&mut self, index: u32, priority: i32) {
+    pub(super) fn leave(&mut self, index: u32, priority: i64) {
         debug_assert!(self.contains(index), "consumer {index} stands in a ring");
         let link = std::mem::replace(&mut self.links[index as usize], OUTSIDE);
         let level = self
@@ -115,7 +115,7 @@ impl Turns {
     }
 
     /// Panics when the rings contradict themselves, or hold others than those for whom `priority_of` tells one.
-    pub(super) fn check_invariants(&self, priority_of: impl Fn(u32) -> Option<i32>) {
+    pub(super) fn check_invariants(&self, priority_of: impl Fn(u32) -> Option<i64>) {
         assert!(
             self.levels.is_sorted_by(|low, high| low.priority < high.priority),
             "levels ascend"
@@ -153,7 +153,7 @@ impl Turns {
         self.links[index as usize] = Link { previous, next };
     }
 
-    fn find(&self, priority: i32) -> Result<usize, usize> {
+    fn find(&self, priority: i64) -> Result<usize, usize> {
         self.levels
             .binary_search_by_key(&priority, |level| level.priority)
     }

@@ -19,16 +19,21 @@ impl Shard {
         if is_reply_queue(consume.queue) {
             return self.consume_replies(at, consume);
         }
+        let channel = self.channel_of(at);
+        // RabbitMQ looks at the tag before it looks for the queue, unless that has no name.
+        channel.queue_named(consume.queue)?;
+        channel.check_tag_is_free(consume.consumer_tag)?;
         let found = self.accessible_queue(at, Access::Read, consume.queue)?;
         let (queue, owner) = (found.id, found.owner);
         let tag = match consume.consumer_tag.is_empty() {
             true => Consumers::tag_for(self.random.next_u128()),
             false => short(consume.consumer_tag),
         };
-        let priority = consumer_priority(consume.arguments)?;
+        let vhost = self.vhost_at(at.slot);
+        let priority = consumer_priority(&found.name, &vhost, consume.arguments)?;
         let is_quorum = self.queue_type(queue) == QueueType::Quorum;
         if is_quorum && self.channel_of(at).channel_prefetch > 0 {
-            let (name, vhost) = (&found.name, self.vhost_at(at.slot));
+            let name = &found.name;
             let text = format!("queue '{name}' in vhost '{vhost}' does not support global qos");
             return Err(Refusal::new(ReplyCode::NotImplemented, text));
         }
@@ -37,7 +42,6 @@ impl Shard {
         let channel = self.channel_of(at);
         // Nothing is under way from a queue of this core, which hears at once that the channel is full.
         let grant = if is_own { u32::MAX } else { channel.room() };
-        channel.check_tag_is_free(&tag)?;
         let number = channel.consumers.next_number();
         let request = ConsumeRequest {
             queue,
@@ -112,17 +116,18 @@ impl Shard {
 }
 
 /// The argument `x-priority` of basic.consume, 0 when absent.
-fn consumer_priority(arguments: FieldTableRef<'_>) -> Result<i32, Refusal> {
+fn consumer_priority(
+    queue: &ShortString,
+    vhost: &ShortString,
+    arguments: FieldTableRef<'_>,
+) -> Result<i64, Refusal> {
     let Some(value) = arguments.get(b"x-priority") else {
         return Ok(0);
     };
-    let integer = value
-        .as_integer()
-        .and_then(|priority| i32::try_from(priority).ok());
-    integer.ok_or_else(|| {
+    value.as_integer().ok_or_else(|| {
+        let found = value.rabbit_type_name();
         let text = format!(
-            "Unsupported x-priority argument, type {} expected integer",
-            value.rabbit_type_name()
+            "invalid arg 'x-priority' for queue '{queue}' in vhost '{vhost}': \"expected integer, got {found}\""
         );
         Refusal::new(ReplyCode::PreconditionFailed, text)
     })

@@ -1,5 +1,6 @@
-//! The story of time, ten times a second: heartbeats, handshakes that take too long, buffers nobody uses, a look at memory
-//! and disk ([`alarm`](super::alarm)), and the log's durable mark.
+//! The story of time, ten times a second: heartbeats, handshakes that take too long, deliveries that are not settled in time
+//! ([`overdue`](super::overdue)), buffers nobody uses, a look at memory and disk ([`alarm`](super::alarm)), and the log's
+//! durable mark.
 
 use super::Shard;
 use crate::connection::SilentPeer;
@@ -25,6 +26,7 @@ impl Shard {
             if let Err(silence) = self.beat(slot, now) {
                 self.let_go(slot, silence);
             }
+            self.close_overdue_channels(slot, now);
         }
     }
 

@@ -66,7 +66,7 @@ pub struct ConsumeRequest {
     /// Whether it wants to be the only one.
     pub exclusive: bool,
     /// Its priority, higher first.
-    pub priority: i32,
+    pub priority: i64,
     /// What its connection and channel hold it back for.
     pub pauses: Pauses,
     /// Deliveries to be settled that its channel has room for, `u32::MAX` for any number.

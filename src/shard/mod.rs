@@ -49,6 +49,7 @@ pub mod in_force;
 pub mod mail;
 pub mod mailbox;
 pub mod obey;
+pub mod overdue;
 pub mod owner;
 pub mod permit;
 pub mod pressure;

@@ -165,17 +165,22 @@ impl Shard {
             return Err(Refusal::new(ReplyCode::NotImplemented, text));
         }
         let channel = self.channel_of(at);
-        if qos.global {
-            channel.channel_prefetch = qos.prefetch_count;
-            match (channel.is_full(), channel.is_paused) {
-                (true, false) => self.pause_channel(at.slot, at.channel),
-                (false, true) => self.unpause_channel(at.slot, at.channel),
-                (true, true) | (false, false) => {}
-            }
-        } else {
+        if !qos.global {
             channel.consumer_prefetch = qos.prefetch_count;
         }
+        // RabbitMQ has the consumers' own prefetch lift the one they shared before.
+        self.set_channel_prefetch(at, if qos.global { qos.prefetch_count } else { 0 });
         self.answer_at(at, Method::BasicQosOk(BasicQosOk {}))
+    }
+
+    fn set_channel_prefetch(&mut self, at: At, prefetch_count: u16) {
+        let channel = self.channel_of(at);
+        channel.channel_prefetch = prefetch_count;
+        match (channel.is_full(), channel.is_paused) {
+            (true, false) => self.pause_channel(at.slot, at.channel),
+            (false, true) => self.unpause_channel(at.slot, at.channel),
+            (true, true) | (false, false) => {}
+        }
     }
 
     fn settle_at(&mut self, at: At, tag: u64, multiple: bool, settlement: Settlement) -> Next {

@@ -73,6 +73,9 @@ impl Shard {
         let Some((slot, queue)) = self.queues.find(queue_id, NO_SLOT).filter(|(_, q)| !q.is_frozen) else {
             return self.answer(getter.connection, Ok(QueueAnswer::Gone));
         };
+        if let Err(refusal) = queue.check_gets() {
+            return self.answer(getter.connection, Err(refusal));
+        }
         queue.last_used = now;
         let Some(got) = queue.queue.get(getter, no_ack) else {
             return self.answer(getter.connection, Ok(QueueAnswer::Empty));

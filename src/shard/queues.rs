@@ -1,8 +1,10 @@
 //! `Queues`: the queues this core owns, with the bytes of what they hold.
 
 use super::admit::Wishes;
-use crate::model::{ConnectionId, Content, QueueId, QueueSequence, ShortString, VshardId};
-use crate::queue::{Arena, Due, Entry, Limits, Locator, Occasion, Queue};
+use crate::model::{
+    ConnectionId, Content, QueueId, QueueSequence, Refusal, ReplyCode, ShortString, VshardId,
+};
+use crate::queue::{Arena, Due, Entry, Limits, Locator, Occasion, Queue, Succession};
 use crate::shard::mailbox::SHARED_CONTENT_BYTES;
 use crate::storage::{EntryHeader, Log, SettleKind, SettledRange};
 use crate::topology::{MemoryKind, Overflow, QueueDefinition, QueueSettings, QueueType};
@@ -155,7 +157,7 @@ impl QueueSlot {
             auto_delete: definition.auto_delete,
             has_rules: has_rules(&settings),
             limits: Limits::new(settings.max_length, settings.max_length_bytes),
-            queue: Queue::with_priorities(settings.max_priority),
+            queue: ordering(&settings),
             settings,
             arena: Arena::new(),
             settled: Vec::new(),
@@ -166,6 +168,22 @@ impl QueueSlot {
             is_deadline_armed: false,
             last_used: 0,
         }
+    }
+
+    /// Checks that basic.get may take messages.
+    ///
+    /// # Errors
+    /// 405, when it is a quorum queue with a single active consumer; a classic one gives what it has, as in RabbitMQ.
+    pub fn check_gets(&self) -> Result<(), Refusal> {
+        if !self.settings.single_active_consumer || !self.is_quorum() {
+            return Ok(());
+        }
+        let (name, vhost) = (&self.name, &self.vhost);
+        let text = format!(
+            "cannot obtain access to locked queue '{name}' in vhost '{vhost}'. basic.get operations are not supported by \
+             quorum queues with single active consumer"
+        );
+        Err(Refusal::new(ReplyCode::ResourceLocked, text))
     }
 
     /// Stores a message that is not logged, and makes it ready.
@@ -330,6 +348,17 @@ impl QueueSlot {
         self.arena.shrink();
         self.queue.shrink();
     }
+}
+
+/// The order and the consumers that `settings` ask for.
+fn ordering(settings: &QueueSettings) -> Queue {
+    let mut queue = Queue::with_priorities(settings.max_priority);
+    match (settings.single_active_consumer, settings.kind) {
+        (false, _) => {}
+        (true, QueueType::Classic) => queue.serve_one_consumer(Succession::ByPriority),
+        (true, QueueType::Quorum) => queue.serve_one_consumer(Succession::BySubscription),
+    }
+    queue
 }
 
 fn has_rules(settings: &QueueSettings) -> bool {

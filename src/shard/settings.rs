@@ -15,6 +15,8 @@ pub struct Settings {
     pub message_bytes_max: u64,
     /// Time for the handshake.
     pub handshake_milliseconds: u64,
+    /// Time that a delivery may stay unsettled, 0 for ever.
+    pub consumer_timeout_milliseconds: u64,
     /// Output bytes of a connection above which its consumers are paused; half of it resumes them.
     pub output_bytes_max: usize,
     /// Bytes that a channel's transaction may keep.
@@ -45,6 +47,7 @@ impl Settings {
             },
             message_bytes_max: u64::from(limits.message_bytes_max.get()),
             handshake_milliseconds: u64::from(limits.handshake_timeout_milliseconds.get()),
+            consumer_timeout_milliseconds: u64::from(limits.consumer_timeout_milliseconds.get()),
             output_bytes_max: limits.output_bytes_max.get() as usize,
             transaction_bytes_max: u64::from(limits.transaction_bytes_max.get()),
             ring_credit_bytes: u64::from(limits.ring_credit_bytes.get()),

@@ -281,6 +281,7 @@ fn choose_settings(durability: Durability, scene: &Scene, scheduler: &mut Schedu
         message_bytes_max: 16 << 20,
         transaction_bytes_max: 64 << 20,
         handshake_milliseconds: 10_000,
+        consumer_timeout_milliseconds: 0,
         output_bytes_max: choose_output_bytes(scene, dice),
         ring_credit_bytes: match scene.has(Theme::Pouring) {
             true => *dice.pick(&[500, 8_000]),

@@ -1,6 +1,7 @@
 //! Cores by hand: shards without sockets, disks in memory, and clients whose bytes are read as sentences.
 
 mod alarms;
+mod consuming;
 mod dead_letters;
 mod exchanges;
 mod expiry;

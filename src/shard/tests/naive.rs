@@ -19,6 +19,8 @@ pub(super) const QUEUES: usize = 4;
 pub(super) const CHANNELS: usize = 2;
 /// Where publishes come from, among the numbers of queues.
 const PUBLISHER: usize = usize::MAX;
+/// As many orders are told apart; a case with more is given up.
+const ORDERS_MAX: usize = 300;
 
 pub(super) fn name(queue: usize) -> String {
     format!("q{queue}")
