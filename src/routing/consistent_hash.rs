@@ -28,7 +28,8 @@ use super::targets::Target;
 #[derive(Clone, Debug)]
 pub(super) struct ConsistentHashTable {
     hash_on: HashOn,
-    /// In order of targets; of one target's, in the order they were bound, and the first alone counts.
+    /// In order of targets; of one target's, in the order they were bound, and the first alone counts. After a restart
+    /// that is the one of the least key.
     shares: Vec<Share>,
 }
 
