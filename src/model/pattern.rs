@@ -109,8 +109,11 @@ fn refuse(reason: impl Into<String>) -> PatternError {
     PatternError { reason }
 }
 
+/// Look-aheads as they are written: whether each is wanted, and its inside.
+type WrittenLookAheads<'a> = Vec<(bool, &'a str)>;
+
 /// The look-aheads behind a leading `^`, whether each is wanted, and the text without them.
-fn split_look_aheads(text: &str) -> Result<(Vec<(bool, &str)>, String), PatternError> {
+fn split_look_aheads(text: &str) -> Result<(WrittenLookAheads<'_>, String), PatternError> {
     let Some(behind) = text.strip_prefix('^') else {
         return Ok((Vec::new(), text.to_owned()));
     };

@@ -187,6 +187,8 @@ pub struct Shard {
     /// The time of this tick, in milliseconds since 1970.
     unix_milliseconds: u64,
     random: settings::Random,
+    /// For the exchanges that choose by chance.
+    chances: settings::Random,
     secrets: secrets::Secrets,
     last_sync: Moment,
     last_beat: Moment,
@@ -279,6 +281,7 @@ impl Shard {
             applied_number: 0,
             unix_milliseconds: 0,
             random: settings::Random::seeded(seed),
+            chances: settings::Random::seeded(!seed),
             secrets: secrets::Secrets::keyed(secret_key),
             last_sync: Moment::default(),
             last_beat: Moment::default(),

@@ -88,7 +88,7 @@ impl Shard {
     ) -> Next {
         let mut places = std::mem::take(&mut self.scratch.places);
         let placed = self.place_run(slot, number, bytes, publishes, &mut places);
-        let next = if placed.must_be_examined || (publishes.len() > 1 && self.headers_decide(slot, number)) {
+        let next = if placed.must_be_examined {
             self.publish_singly(slot, number, bytes, publishes)
         } else {
             self.publish_together(slot, number, (bytes, publishes), &placed, &places)
@@ -97,7 +97,8 @@ impl Shard {
         next
     }
 
-    /// Publishes a run of which all messages go to the same queues.
+    /// Publishes a run of which all messages go to the same queues, unless routing the first shows that each has a route
+    /// of its own.
     #[inline]
     fn publish_together(
         &mut self,
@@ -107,10 +108,14 @@ impl Shard {
         placed: &Placed,
         places: &[Place],
     ) -> Next {
-        let destinations = match self.route(slot, number, bytes, &publishes[0]) {
-            Ok(destinations) => destinations,
+        let route = match self.route(slot, number, bytes, &publishes[0]) {
+            Ok(route) => route,
             Err(refusal) => return self.refuse_at(slot, number, &refusal),
         };
+        if route.is_for_message_alone && publishes.len() > 1 {
+            return self.publish_singly(slot, number, bytes, publishes);
+        }
+        let destinations = route.destinations;
         if self.alarms.is_raised() {
             return self.wait_for_resources(slot, None);
         }

@@ -5,7 +5,7 @@ use crate::model::{ConnectionId, Content, QueueId, QueueSequence, ShortString, V
 use crate::queue::{Arena, Due, Entry, Limits, Locator, Occasion, Queue};
 use crate::shard::mailbox::SHARED_CONTENT_BYTES;
 use crate::storage::{EntryHeader, Log, SettleKind, SettledRange};
-use crate::topology::{MemoryKind, QueueDefinition, QueueSettings, QueueType};
+use crate::topology::{MemoryKind, Overflow, QueueDefinition, QueueSettings, QueueType};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -251,8 +251,12 @@ impl QueueSlot {
         self.limits.are_exceeded_by(messages + 1, bytes + more_bytes)
     }
 
-    /// Whether more is ready than may be.
-    pub fn overflows(&self) -> bool {
+    /// Whether more is ready than may be, and the first has to go. A queue that refuses new messages keeps those it took,
+    /// also when some of them come back.
+    pub fn has_surplus(&self) -> bool {
+        if self.settings.overflow != Overflow::DropHead {
+            return false;
+        }
         let (messages, bytes) = (u64::from(self.queue.ready_count()), self.queue.ready_bytes());
         self.limits.are_exceeded_by(messages, bytes)
     }

@@ -9,7 +9,6 @@ use crate::channel::Unacked;
 use crate::model::{ChannelNumber, DeliveryTag, QueueId, QueueSequence};
 use crate::queue::dead_letter::DeathReason;
 use crate::storage::{Log, SettleKind};
-use crate::topology::Overflow;
 
 impl Shard {
     /// basic.ack, basic.nack and basic.reject.
@@ -119,6 +118,7 @@ impl Shard {
     /// meanwhile or is too much leaves at once.
     fn requeue(&mut self, queue_slot: u32, sequences: impl Iterator<Item = QueueSequence>) {
         let (mut logged, mut leaving) = (Vec::new(), Vec::new());
+        self.deliver_before_return(queue_slot);
         let queue = self.queues.get_mut(queue_slot).expect("the caller found it");
         let limit = queue.settings.delivery_limit;
         for sequence in sequences {
@@ -142,13 +142,7 @@ impl Shard {
                 false => self.expire_if_due(queue_slot, sequence),
             }
         }
-        if self
-            .queues
-            .get_mut(queue_slot)
-            .is_some_and(|queue| queue.settings.overflow == Overflow::DropHead)
-        {
-            self.keep_limits(queue_slot);
-        }
+        self.drop_surplus(queue_slot);
     }
 
     fn give_up_returned(&mut self, queue_slot: u32, sequence: QueueSequence) {

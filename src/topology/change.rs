@@ -23,7 +23,8 @@
 //!  description, pattern               length u32, UTF-8
 //!  tags                               count u16, each a name
 //!  arguments, definition              length u32, entries of a field table
-//!  type                               0 direct, 1 fanout, 2 topic, 3 headers
+//!  type                               0 direct, 1 fanout, 2 topic, 3 headers, 4 x-consistent-hash, 5 x-modulus-hash, 6 x-random,
+//!                                    7 x-local-random, 16 x-delayed-message, 17 x-recent-history
 //!  flags                              1 durable, 2 auto-delete, 4 internal (exchange) or exclusive (queue)
 //!  connection, if exclusive           shard u16 · slot u32 · generation u32
 //!  destination                        0 u8, queue id u64   or   1 u8, exchange's name
@@ -302,16 +303,24 @@ fn put_named(out: &mut Vec<u8>, kind: u8, names: &[&ShortString]) {
 
 fn put_exchange(out: &mut Vec<u8>, vhost: &ShortString, exchange: &Exchange) {
     put_named(out, EXCHANGE_DECLARED, &[vhost, &exchange.name]);
-    out.push(match exchange.kind {
+    out.push(kind_code(exchange.kind));
+    put_flags(out, exchange.durable, exchange.auto_delete, exchange.internal);
+    put_table(out, &exchange.arguments);
+}
+
+fn kind_code(kind: ExchangeKind) -> u8 {
+    match kind {
         ExchangeKind::Direct => 0,
         ExchangeKind::Fanout => 1,
         ExchangeKind::Topic => 2,
         ExchangeKind::Headers => 3,
+        ExchangeKind::ConsistentHash => 4,
+        ExchangeKind::ModulusHash => 5,
+        ExchangeKind::Random => 6,
+        ExchangeKind::LocalRandom => 7,
         ExchangeKind::Delayed => 16,
         ExchangeKind::RecentHistory => 17,
-    });
-    put_flags(out, exchange.durable, exchange.auto_delete, exchange.internal);
-    put_table(out, &exchange.arguments);
+    }
 }
 
 fn put_queue(out: &mut Vec<u8>, queue: &QueueDefinition) {
@@ -395,20 +404,14 @@ impl ReadChange for Fields<'_> {
 
     fn exchange(&mut self) -> Result<Exchange, ChangeError> {
         let name = self.name()?;
-        let kind = match self.byte()? {
-            0 => ExchangeKind::Direct,
-            1 => ExchangeKind::Fanout,
-            2 => ExchangeKind::Topic,
-            3 => ExchangeKind::Headers,
-            16 => ExchangeKind::Delayed,
-            17 => ExchangeKind::RecentHistory,
-            found => {
-                return Err(ChangeError::UnknownValue {
-                    field: "type of exchange",
-                    found,
-                });
-            }
-        };
+        let found = self.byte()?;
+        let mut kinds = ExchangeKind::ALL.into_iter();
+        let kind = kinds
+            .find(|&kind| kind_code(kind) == found)
+            .ok_or(ChangeError::UnknownValue {
+                field: "type of exchange",
+                found,
+            })?;
         let (durable, auto_delete, internal) = self.flags()?;
         Ok(Exchange::new(
             name,

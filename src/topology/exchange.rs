@@ -4,6 +4,8 @@ use crate::model::{FieldTable, FieldTableRef, Refusal, ReplyCode, ShortString};
 
 use super::arguments::check_equivalence;
 use super::cascade::Cascade;
+use super::erlang_term::atom;
+use super::hash_on::HashOn;
 use super::memory::{ExchangeMemory, check_memory_arguments};
 use super::refusal::{
     Entity, default_exchange, inequivalent_property, invalid_type, no_vhost, not_found, reserved_name,
@@ -47,27 +49,45 @@ pub enum ExchangeKind {
     Delayed,
     /// Every binding matches, and a queue that is bound gets the last messages first (`x-recent-history`).
     RecentHistory,
+    /// One destination, chosen by a hash of the message so that few messages move when bindings come or go; the binding's
+    /// key is its weight (RabbitMQ's plugin).
+    ConsistentHash,
+    /// One binding, by the hash of the routing key modulo the number of bindings (RabbitMQ's sharding plugin).
+    ModulusHash,
+    /// One binding, by chance (RabbitMQ's plugin).
+    Random,
+    /// One binding, by chance, of those to queues near the publisher when there are any (RabbitMQ 4).
+    LocalRandom,
 }
 
 impl ExchangeKind {
+    /// Every type.
+    pub const ALL: [ExchangeKind; 10] = [
+        ExchangeKind::Direct,
+        ExchangeKind::Fanout,
+        ExchangeKind::Topic,
+        ExchangeKind::Headers,
+        ExchangeKind::Delayed,
+        ExchangeKind::RecentHistory,
+        ExchangeKind::ConsistentHash,
+        ExchangeKind::ModulusHash,
+        ExchangeKind::Random,
+        ExchangeKind::LocalRandom,
+    ];
+
     /// The type of this name. 503 for any other, which closes the connection.
     pub fn parse(name: &[u8]) -> Result<Self, Refusal> {
-        match name {
-            b"direct" => Ok(ExchangeKind::Direct),
-            b"fanout" => Ok(ExchangeKind::Fanout),
-            b"topic" => Ok(ExchangeKind::Topic),
-            b"headers" => Ok(ExchangeKind::Headers),
-            b"x-delayed-message" => Ok(ExchangeKind::Delayed),
-            b"x-recent-history" => Ok(ExchangeKind::RecentHistory),
-            b"" => Err(Refusal::new(
+        if name.is_empty() {
+            return Err(Refusal::new(
                 ReplyCode::CommandInvalid,
                 "invalid exchange type ''",
-            )),
-            other => {
-                let text = format!("unknown exchange type '{}'", String::from_utf8_lossy(other));
-                Err(Refusal::new(ReplyCode::CommandInvalid, text))
-            }
+            ));
         }
+        let mut kinds = ExchangeKind::ALL.into_iter();
+        kinds.find(|kind| kind.name().as_bytes() == name).ok_or_else(|| {
+            let text = format!("unknown exchange type '{}'", String::from_utf8_lossy(name));
+            Refusal::new(ReplyCode::CommandInvalid, text)
+        })
     }
 
     /// The name that `parse` takes.
@@ -79,6 +99,10 @@ impl ExchangeKind {
             ExchangeKind::Headers => "headers",
             ExchangeKind::Delayed => "x-delayed-message",
             ExchangeKind::RecentHistory => "x-recent-history",
+            ExchangeKind::ConsistentHash => "x-consistent-hash",
+            ExchangeKind::ModulusHash => "x-modulus-hash",
+            ExchangeKind::Random => "x-random",
+            ExchangeKind::LocalRandom => "x-local-random",
         }
     }
 }
@@ -131,7 +155,7 @@ impl Exchange {
     }
 
     /// One of the exchanges that every vhost has.
-    pub(super) fn predeclared(name: &'static str, kind: ExchangeKind) -> Self {
+    pub fn predeclared(name: &'static str, kind: ExchangeKind) -> Self {
         let flags = ExchangeFlags {
             durable: true,
             auto_delete: false,
@@ -176,8 +200,8 @@ pub struct ExchangeDeclare<'a> {
 impl Topology {
     /// What an exchange.declare changes: `None` when the exchange exists and is equivalent.
     ///
-    /// Refused with 403 (default exchange, reserved name), 404 (passive), 406 (not equivalent), 503 (type), 530
-    /// (vhost).
+    /// Refused with 403 (default exchange, reserved name), 404 (passive), 406 (not equivalent, arguments), 503 (type),
+    /// 530 (vhost).
     pub fn decide_exchange_declare(&self, declare: &ExchangeDeclare<'_>) -> Result<Option<Change>, Refusal> {
         let entity = Entity::exchange(declare.vhost, declare.name);
         let kind = if declare.passive {
@@ -250,6 +274,9 @@ fn new_exchange(
         return Err(invalid_type(ALTERNATE_EXCHANGE, entity, value));
     }
     check_memory_arguments(kind, declare.arguments)?;
+    if kind == ExchangeKind::ConsistentHash {
+        HashOn::check(entity, declare.arguments)?;
+    }
     let ExchangeDeclare {
         durable,
         auto_delete,
@@ -291,8 +318,8 @@ fn check_same_exchange(
         return Err(inequivalent_property(
             "type",
             entity,
-            kind.name(),
-            current.kind.name(),
+            atom(kind.name()),
+            atom(current.kind.name()),
         ));
     }
     let flags = [

@@ -26,6 +26,7 @@ mod change;
 mod decision_tests;
 pub mod erlang_term;
 mod exchange;
+mod hash_on;
 mod memory;
 pub mod policy;
 pub mod policy_keys;
@@ -50,6 +51,7 @@ pub use exchange::{
     Exchange, ExchangeDeclare, ExchangeFlags, ExchangeKind, PREDECLARED_EXCHANGES, check_imported_exchange,
     check_not_default, is_internal_from_the_start,
 };
+pub use hash_on::{HashOn, binding_weight};
 pub use memory::{ExchangeMemory, MemoryKind, delayed_kind};
 pub use queue::{DeclareVerdict, QueueDeclare, QueueDefinition};
 pub use queue_arguments::{check_imported_queue, lane_argument};

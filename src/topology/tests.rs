@@ -63,7 +63,7 @@ pub(crate) enum Operation {
 
 pub(crate) const EXCHANGES: [&str; 7] = ["x1", "x2", "x3", "x4", "x5", "amq.topic", "amq.match"];
 const QUEUES: [&str; 4] = ["q1", "q2", "q3", "q4"];
-const KEYS: [&str; 6] = ["", "a", "a.b", "a.*", "#", "#.b"];
+const KEYS: [&str; 7] = ["", "a", "a.b", "a.*", "#", "#.b", "2"];
 
 fn name_of(names: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
     prop::sample::select(names)
@@ -80,8 +80,12 @@ fn any_arguments() -> impl Strategy<Value = FieldTable> {
 }
 
 pub(crate) fn any_operation() -> impl Strategy<Value = Operation> {
-    use ExchangeKind::{Direct, Fanout, Headers, Topic};
-    let kind = prop::sample::select(vec![Direct, Fanout, Topic, Headers]);
+    any_operation_on(&ExchangeKind::ALL)
+}
+
+/// An operation that declares only exchanges of these types.
+pub(crate) fn any_operation_on(kinds: &[ExchangeKind]) -> impl Strategy<Value = Operation> + use<> {
+    let kind = prop::sample::select(kinds.to_vec());
     let ends = |destinations: &'static [&'static str]| {
         (
             name_of(destinations),

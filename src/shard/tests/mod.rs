@@ -1,7 +1,11 @@
 //! Cores by hand: shards without sockets, disks in memory, and clients whose bytes are read as sentences.
 
 mod alarms;
+mod dead_letters;
+mod exchanges;
+mod expiry;
 mod faults;
+mod limits;
 mod naive;
 mod publishing;
 mod received;
@@ -16,7 +20,8 @@ use super::settings::Settings;
 use super::{Beginning, Event, Outputs, Shard};
 use crate::config::{Config, Durability};
 use crate::connection::ServerIdentity;
-use crate::model::{ConnectionId, FieldTable, Moment, ShardId};
+use crate::model::field_table::{FieldArray, FieldTableBuilder};
+use crate::model::{ConnectionId, FieldTable, FieldValue, Moment, ShardId};
 use crate::protocol::content::encode_content;
 use crate::protocol::frame::{FrameKind, decode_frame};
 use crate::protocol::method::*;
@@ -39,6 +44,8 @@ struct Cores {
     disks: Vec<MemoryDisk>,
     /// Whether syncs end; a test that watches what waits for one stops them.
     are_syncs_run: bool,
+    /// Cores whose syncs do not end.
+    without_syncs: Vec<usize>,
     /// Whether a tick takes one batch of each lane, instead of all there are.
     are_lanes_slow: bool,
     /// Cores whose mail is held up.
@@ -84,6 +91,7 @@ impl Cores {
             syncs: (0..count).map(|_| None).collect(),
             disks: (0..count).map(|_| MemoryDisk::new()).collect(),
             are_syncs_run: true,
+            without_syncs: Vec::new(),
             are_lanes_slow: false,
             without_mail: Vec::new(),
             are_sockets_written: true,
@@ -221,6 +229,83 @@ impl Cores {
         );
     }
 
+    fn declare_with(
+        &mut self,
+        client: ConnectionId,
+        queue: &str,
+        durable: bool,
+        arguments: FieldTableBuilder,
+    ) {
+        self.read(client);
+        let arguments = arguments.build();
+        self.call(
+            client,
+            QueueDeclare {
+                queue: queue.as_bytes(),
+                passive: false,
+                durable,
+                exclusive: false,
+                auto_delete: false,
+                nowait: false,
+                arguments: arguments.as_ref(),
+            },
+        );
+        let seen = self.read(client);
+        assert!(seen.iter().all(|s| s.starts_with("queue.declare-ok")), "{seen:?}");
+    }
+
+    /// How many messages are ready in a queue, `None` if there is no such queue; then the channel is opened again.
+    fn count(&mut self, client: ConnectionId, queue: &str) -> Option<u32> {
+        let arguments = FieldTable::default();
+        self.read(client);
+        self.call(
+            client,
+            QueueDeclare {
+                queue: queue.as_bytes(),
+                passive: true,
+                durable: false,
+                exclusive: false,
+                auto_delete: false,
+                nowait: false,
+                arguments: arguments.as_ref(),
+            },
+        );
+        let seen = self.read(client);
+        if let Some(count) = seen[0].strip_prefix("queue.declare-ok ") {
+            return Some(count.parse().expect("a count"));
+        }
+        assert!(seen[0].starts_with("channel.close NOT_FOUND"), "{seen:?}");
+        self.call(client, ChannelCloseOk {});
+        self.call(client, ChannelOpen { out_of_band: b"" });
+        self.read(client);
+        None
+    }
+
+    /// Gets a message: its body, and whether it comes again; `None` if there is none.
+    fn get(&mut self, client: ConnectionId, queue: &str, no_ack: bool) -> Option<String> {
+        let get = BasicGet {
+            queue: queue.as_bytes(),
+            no_ack,
+        };
+        self.read(client);
+        self.call(client, get);
+        let got = self.read(client).remove(0);
+        got.strip_prefix("basic.get-ok ").map(str::to_owned)
+    }
+
+    /// Takes out all that is ready.
+    fn get_all(&mut self, client: ConnectionId, queue: &str) -> Vec<String> {
+        std::iter::from_fn(|| self.get(client, queue, true)).collect()
+    }
+
+    fn reject(&mut self, client: ConnectionId, delivery_tag: u64, requeue: bool) {
+        let reject = BasicReject {
+            delivery_tag,
+            requeue,
+        };
+        self.call(client, reject);
+    }
+
     fn consume(&mut self, client: ConnectionId, queue: &str, tag: &str, no_ack: bool) {
         let arguments = FieldTable::default();
         self.call(
@@ -321,6 +406,7 @@ impl Cores {
             self.events[core].extend(batches.map(|batch| Event::Mail { from, batch }));
         }
         if self.are_syncs_run
+            && !self.without_syncs.contains(&core)
             && let Some(request) = self.syncs[core].take()
         {
             let result = request.run();
@@ -401,6 +487,7 @@ fn sentence(method: &Method<'_>) -> String {
             let again = if deliver.redelivered { " again" } else { "" };
             format!("{name} {}{again}", deliver.delivery_tag)
         }
+        Method::BasicGetOk(ok) if ok.redelivered => format!("{name} again"),
         Method::BasicAck(ack) => format!("{name} {}", ack.delivery_tag),
         Method::QueueDeclareOk(ok) => format!("{name} {}", ok.message_count),
         Method::ChannelClose(close) => format!("{name} {}", String::from_utf8_lossy(close.reply_text)),
@@ -428,5 +515,26 @@ fn publish_on(channel: u16, queue: &str, body: &[u8], is_persistent: bool, manda
     .encode(channel, &mut bytes);
     let properties = [0x10, 0, if is_persistent { 2 } else { 1 }];
     encode_content(channel, &properties, &[body], FRAME_MAX, &mut bytes);
+    bytes
+}
+
+/// An array of strings.
+fn keys(keys: &[&str]) -> FieldArray {
+    let keys = keys.iter().map(|key| FieldValue::LongString(key.as_bytes()));
+    keys.fold(FieldArray::new(), FieldArray::with)
+}
+
+/// A publish on channel 1 to the default exchange.
+fn publish_with(key: &str, body: &str, mandatory: bool, properties: PropertiesBuilder<'_>) -> Vec<u8> {
+    let (mut bytes, mut encoded) = (Vec::new(), Vec::new());
+    Method::from(BasicPublish {
+        exchange: b"",
+        routing_key: key.as_bytes(),
+        mandatory,
+        immediate: false,
+    })
+    .encode(1, &mut bytes);
+    properties.encode(&mut encoded);
+    encode_content(1, &encoded, &[body.as_bytes()], FRAME_MAX, &mut bytes);
     bytes
 }

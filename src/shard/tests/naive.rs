@@ -19,6 +19,8 @@ pub(super) const QUEUES: usize = 4;
 pub(super) const CHANNELS: usize = 2;
 /// Where publishes come from, among the numbers of queues.
 const PUBLISHER: usize = usize::MAX;
+/// As many orders are told apart; a case with more is given up.
+const ORDERS_MAX: usize = 300;
 
 pub(super) fn name(queue: usize) -> String {
     format!("q{queue}")
@@ -267,14 +269,18 @@ impl Naive {
 
     // What happens.
 
-    /// Every way in which this may go on, of those in which clients see and are told just this. Else why it cannot be.
+    /// Every way in which this may go on, of those in which clients see and are told just this; none if they are too many to
+    /// tell. Else why it cannot be.
     pub(super) fn after(&self, step: &Step, seen: &[Delivered], told: &[Told]) -> Result<Vec<Self>, String> {
         let mut begun = self.clone();
         begun.seen = seen.iter().cloned().collect();
         begun.take(step)?;
         let mut fault = String::new();
         let mut ends = Vec::new();
-        for mut end in begun.arrivals(&mut fault)? {
+        let Some(arrived) = begun.arrivals(&mut fault)? else {
+            return Ok(Vec::new());
+        };
+        for mut end in arrived {
             if matches!(step, Step::Publish(..)) {
                 let was_refused = std::mem::take(&mut end.was_refused);
                 end.told.push(Told::Confirmed(!was_refused));
@@ -500,8 +506,8 @@ impl Naive {
 
     // What follows from it.
 
-    /// Every order in which what is under way may arrive.
-    fn arrivals(self, fault: &mut String) -> Result<HashSet<Self>, String> {
+    /// Every order in which what is under way may arrive, `None` if there are too many.
+    fn arrivals(self, fault: &mut String) -> Result<Option<HashSet<Self>>, String> {
         let (mut open, mut ends) = (HashSet::from([self]), HashSet::new());
         while !open.is_empty() {
             let mut next = HashSet::new();
@@ -510,9 +516,9 @@ impl Naive {
                     ends.insert(world);
                     continue;
                 }
-                for &way in world.under_way.keys() {
+                for (way, waits) in world.ways() {
                     let mut after = world.clone();
-                    match after.arrive(way) {
+                    match after.arrive(way, waits) {
                         Ok(()) => drop(next.insert(after)),
                         Err(found) => *fault = found,
                     }
@@ -523,18 +529,43 @@ impl Naive {
         if ends.is_empty() {
             Err(fault.clone())
         } else {
-            Ok(ends)
+            Ok(Some(ends))
         }
     }
 
+    /// What may arrive next, and whether consumers may then have to wait for more to arrive: only messages with priorities
+    /// show whether they did.
+    fn ways(&self) -> Vec<((usize, usize), bool)> {
+        let more: usize = self.under_way.values().map(VecDeque::len).sum();
+        let may_wait = |at: usize| {
+            let queue = self.queues[at]
+                .as_ref()
+                .filter(|queue| queue.rules.max_priority > 0);
+            more > 1 && queue.is_some_and(|queue| !queue.consumers.is_empty())
+        };
+        let ways = self.under_way.keys();
+        let both = |&way: &(usize, usize)| {
+            [(way, false), (way, true)]
+                .into_iter()
+                .take(1 + usize::from(may_wait(way.1)))
+        };
+        ways.flat_map(both).collect()
+    }
+
     /// The next message on its way from one queue to another.
-    fn arrive(&mut self, way: (usize, usize)) -> Result<(), String> {
+    fn arrive(&mut self, way: (usize, usize), waits: bool) -> Result<(), String> {
         let letters = self.under_way.get_mut(&way).expect("something is under way");
         let letter = letters.pop_front().expect("it is not empty");
         if letters.is_empty() {
             self.under_way.remove(&way);
         }
         let (from, at) = way;
+        if self
+            .rules(at)
+            .is_some_and(|rules| rules.overflow != Overflow::DropHead)
+        {
+            self.deliver(at)?;
+        }
         let Some(queue) = self.queues[at].as_mut() else {
             return Ok(());
         };
@@ -555,9 +586,14 @@ impl Naive {
             redelivered: false,
             holder: None,
         });
-        self.deliver(at)?;
+        if !waits || queue.has_to_let_go(self.now) {
+            self.deliver(at)?;
+        }
         self.drop_heads(at);
         self.expire(at);
+        if self.under_way.is_empty() {
+            (0..QUEUES).try_for_each(|at| self.deliver(at))?;
+        }
         Ok(())
     }
 
@@ -681,6 +717,15 @@ impl Queue {
     fn ready_bytes(&self) -> usize {
         let lengths = self.ready().into_iter().map(|at| self.messages[at].letter.length);
         lengths.sum()
+    }
+
+    /// Whether too much is ready, or something has run out.
+    fn has_to_let_go(&self, now: u64) -> bool {
+        let has_run_out = |&at: &usize| self.messages[at].deadline.is_some_and(|deadline| deadline <= now);
+        let ready = self.ready();
+        ready.iter().any(has_run_out)
+            || self.rules.overflow == Overflow::DropHead
+                && self.rules.are_exceeded_by(ready.len(), self.ready_bytes())
     }
 
     fn able_consumers(&self) -> Vec<Consumer> {

@@ -2,7 +2,7 @@
 
 use super::naive::{Death, Delivered, Letter, Told};
 use super::*;
-use crate::model::{FieldTableRef, FieldValue};
+use crate::model::FieldTableRef;
 use crate::protocol::properties::Properties;
 
 /// What a client was sent since it was last read.
