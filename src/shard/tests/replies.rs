@@ -153,8 +153,10 @@ fn an_address_stays_while_its_consumer_does_and_is_no_other_consumers() {
 
 #[test]
 fn a_mandatory_reply_comes_back_when_nobody_is_there_before_its_confirm() {
-    let ends: [fn(&mut Cores, ConnectionId); 3] = [
+    let ends: [fn(&mut Cores, ConnectionId); 4] = [
         |cores, client| cores.call(client, cancel("replies")),
+        // The broker closes the channel, and the client has not said close-ok.
+        |cores, client| cores.call(client, TxCommit {}),
         |cores, client| {
             cores.call(
                 client,

@@ -161,3 +161,22 @@ def commit_into_a_full_queue(broker: Broker):
     channel.publish("", queue, "refused")
     channel.send("tx.commit")
     channel.receive()
+
+
+@case("1.10", 88, "a queue's name counts at the commit: one declared anew or meanwhile gets the message, one that has gone does not")
+def queues_are_found_at_the_commit(broker: Broker):
+    channel, queue = transactional(broker)
+    later, gone = broker.queue("later"), broker.queue("gone")
+    channel.declare(gone)
+    for name in (queue, later, gone):
+        channel.publish("", name, "message", mandatory=True)
+    channel.ask("channel.flow", "channel.flow-ok", active=True)
+    other = broker.channel()
+    for name in (queue, gone):
+        other.call("queue.delete", queue=name)
+    other.declare(queue)
+    other.declare(later)
+    channel.send("tx.commit")
+    channel.expect("basic.return", routing_key=gone)
+    channel.expect("tx.commit-ok")
+    expect("messages", [other.count(queue), other.count(later)], [1, 1])
