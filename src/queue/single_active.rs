@@ -118,7 +118,9 @@ mod tests {
     #[test]
     fn who_waits_may_go_and_changes_nothing() {
         let mut single = SingleActive::new(Succession::ByPriority);
-        (0..3).for_each(|holder| drop(single.add(holder, 0)));
+        for holder in 0..3 {
+            single.add(holder, 0);
+        }
         assert_eq!(single.remove(1), None);
         assert_eq!((single.active(), single.waiting_count()), (Some(0), 1));
         assert_eq!(single.remove(0), Some(2));

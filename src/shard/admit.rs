@@ -10,6 +10,7 @@
 //! refused, dropped or found expired at once, consumers who wait take what they can.
 
 use super::Shard;
+use super::forward::{counted, is_large};
 use super::publish::Run;
 use super::queues::QueueSlot;
 use super::transfer::Cause;
@@ -95,9 +96,16 @@ impl Shard {
         for (&slot, sequence) in durable.iter().zip(sequences) {
             self.take_in(slot, sequence, wishes);
         }
+        // A large message is held once for all.
+        let is_worth_it = run.shared.is_none() && transient.len() > 1 && is_large(&run.places[at]);
+        let made = is_worth_it.then(|| self.shared.add(counted(&run.content(at))));
         for &slot in transient {
-            let sequence = self.store_transient(slot, run.content(at), run.shared, wishes.priority);
+            let shared = run.shared.or(made);
+            let sequence = self.store_transient(slot, run.content(at), shared, wishes.priority);
             self.take_in(slot, sequence, wishes);
+        }
+        if let Some(held_meanwhile) = made {
+            self.shared.remove(held_meanwhile);
         }
     }
 

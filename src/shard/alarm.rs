@@ -123,7 +123,7 @@ impl Shard {
     /// Bytes of messages in this core's queues, with what is known of each.
     pub fn queued_bytes(&self) -> u64 {
         let queues: usize = self.queues.iter().map(QueueSlot::memory_bytes).sum();
-        queues as u64 + self.shared.live_bytes()
+        queues as u64 + self.shared.live_bytes() + self.transfers.refused_bytes()
     }
 
     fn is_low_on_memory(&mut self, already: bool) -> bool {

@@ -226,6 +226,7 @@ impl Shard {
     pub(super) fn bind_queue(&mut self, at: At, bind: &QueueBind<'_>) -> Result<Next, Refusal> {
         let queue = self.queue_named(at, &crate::topology::strip_cr_lf(bind.queue))?;
         check_can_be_bound(&queue)?;
+        check_is_no_memory(&self.vhost_at(at.slot), &queue)?;
         let routing_key = key_or_shortcut(bind.queue, bind.routing_key, &queue);
         let exchange = crate::topology::strip_cr_lf(bind.exchange);
         let destination = Resource::Queue(queue.as_bytes());
@@ -356,7 +357,7 @@ fn check_is_no_memory(vhost: &ShortString, queue: &ShortString) -> Result<(), Re
         Some(memory) => {
             let exchange = &memory.exchange;
             let text = format!(
-                "queue '{queue}' in vhost '{vhost}' belongs to exchange '{exchange}' and is deleted with it"
+                "queue '{queue}' in vhost '{vhost}' belongs to exchange '{exchange}' alone: it is neither bound nor deleted"
             );
             Err(Refusal::new(ReplyCode::AccessRefused, text))
         }

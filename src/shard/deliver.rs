@@ -64,6 +64,9 @@ impl Shard {
     /// Delivers the queue's next message.
     #[inline]
     pub(super) fn deliver_next(&mut self, queue_slot: u32) -> Result<(), Stopped> {
+        if self.is_expiry_behind && !self.expire_front(queue_slot) {
+            return Err(Stopped::TickIsSpent);
+        }
         let queue = self.queues.get_mut(queue_slot).ok_or(Stopped::Done)?;
         let next = queue.queue.next_consumer();
         if next.is_some_and(|next| !self.mailbox.has_credit(next.connection.shard)) {

@@ -13,6 +13,8 @@ use crate::queue::{Due, Occasion};
 
 /// Messages that one tick lets expire.
 const EXPIRIES_A_TICK: usize = 4096;
+/// Messages that may expire in front of one that is delivered.
+const EXPIRIES_A_DELIVERY: usize = 1024;
 /// Items of the time index that one tick brings nearer.
 const ADVANCE_A_TICK: usize = 4096;
 /// Items of the time index that one tick looks at to throw out the dead.
@@ -29,11 +31,32 @@ impl Shard {
         let mut budget = EXPIRIES_A_TICK;
         while budget > 0 {
             let Some(due) = self.time_index.pop_due(now) else {
+                self.is_expiry_behind = false;
                 return false;
             };
             budget = budget.saturating_sub(self.take_due(due, now, budget).max(1));
         }
+        self.is_expiry_behind = true;
         true
+    }
+
+    /// When more has fallen due than this tick could take: lets the first ready messages of a queue expire before one is
+    /// delivered, as many as may be. Returns whether the first that is left may be delivered.
+    pub(super) fn expire_front(&mut self, queue_slot: u32) -> bool {
+        let now = self.unix_milliseconds;
+        for _ in 0..EXPIRIES_A_DELIVERY {
+            let Some(queue) = self.queues.get_mut(queue_slot) else {
+                return true;
+            };
+            let Some((first, _)) = queue.queue.front() else {
+                return true;
+            };
+            if queue.queue.deadline(first).is_none_or(|at| at > now) {
+                return true;
+            }
+            self.expire_if_due(queue_slot, first);
+        }
+        false
     }
 
     /// When the next thing falls due, in milliseconds since 1970.
@@ -131,7 +154,10 @@ impl Shard {
         if queue.queue.consumer_count() > 0 {
             queue.last_used = now;
         }
-        if queue.last_used.saturating_add(expires) <= now && !queue.is_frozen {
+        if queue.is_frozen {
+            return;
+        }
+        if queue.last_used.saturating_add(expires) <= now {
             let id = queue.id;
             return self.delete_unasked(id);
         }
@@ -151,15 +177,20 @@ impl Shard {
         }
     }
 
-    /// Throws out of the time index what is dead, when that is most of it.
-    pub(super) fn sweep_time_index(&mut self) {
+    /// Begins to throw out of the time index what is dead, when that is most of it.
+    pub(super) fn judge_time_index(&mut self) {
         let living: usize = self
             .queues
             .iter()
             .map(|queue| queue.queue.own_deadline_count() + 2)
             .sum();
-        if !self.time_index.wants_sweep(living) {
-            return;
+        self.is_sweeping = self.time_index.wants_sweep(living);
+    }
+
+    /// Throws out some of what is dead. Returns whether there is more to look at.
+    pub(super) fn sweep_time_index(&mut self) -> bool {
+        if !self.is_sweeping {
+            return false;
         }
         let queues = &mut self.queues;
         let is_alive = |due: &Due| {
@@ -171,6 +202,7 @@ impl Shard {
                 Occasion::CommonDeadline | Occasion::QueueLease => true,
             })
         };
-        self.time_index.sweep(SWEEP_A_TICK, is_alive);
+        self.is_sweeping = self.time_index.sweep(SWEEP_A_TICK, is_alive);
+        self.is_sweeping
     }
 }

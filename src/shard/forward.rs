@@ -122,6 +122,7 @@ impl Shard {
 
     pub(super) fn take_forwarded(&mut self, queues: &[QueueId], publisher: Option<Publisher>, run: &Run<'_>) {
         self.counters.messages_forwarded_in += run.places.len() as u64;
+        self.refused.clear();
         let slots: Vec<u32> = queues
             .iter()
             .filter_map(|&queue| self.queues.slot_of(queue))

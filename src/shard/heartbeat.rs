@@ -20,7 +20,7 @@ impl Shard {
             return;
         }
         self.last_beat = now;
-        self.sweep_time_index();
+        self.judge_time_index();
         let slots: Vec<u32> = self.connections.slots().collect();
         for slot in slots {
             if let Err(silence) = self.beat(slot, now) {

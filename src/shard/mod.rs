@@ -172,6 +172,9 @@ pub struct Shard {
     sync_waiters: SyncWaiters,
     alarms: alarm::Alarms,
     time_index: TimeIndex,
+    /// Whether more has fallen due than the tick could take.
+    is_expiry_behind: bool,
+    is_sweeping: bool,
     transfers: transfer::Transfers,
     /// Messages of the run just enqueued that a queue refused, by their number in the run.
     refused: Vec<u32>,
@@ -270,6 +273,8 @@ impl Shard {
             sync_waiters: SyncWaiters::default(),
             alarms: alarm::Alarms::new(shards),
             time_index: TimeIndex::default(),
+            is_expiry_behind: false,
+            is_sweeping: false,
             transfers: transfer::Transfers::default(),
             refused: Vec::new(),
             deliverable: Vec::new(),
@@ -327,7 +332,7 @@ impl Shard {
         now: Moment,
         outputs: &mut Outputs,
     ) -> Result<(), StorageError> {
-        let mut has_more = self.expire_due();
+        let mut has_more = self.expire_due() | self.sweep_time_index();
         self.carry_commits();
         for event in events.drain(..) {
             self.take_event(event, now)?;
@@ -339,7 +344,7 @@ impl Shard {
         self.write_log(now, outputs)?;
         self.answer_confirms();
         self.collect(outputs);
-        outputs.has_more |= has_more;
+        outputs.has_more |= has_more || self.can_carry();
         outputs.wake_at = self.time_index.next_due();
         self.counters.ticks += 1;
         Ok(())

@@ -77,7 +77,10 @@ impl Shard {
             return self.answer(getter.connection, Err(refusal));
         }
         queue.last_used = now;
-        let Some(got) = queue.queue.get(getter, no_ack) else {
+        let may_be_got = !self.is_expiry_behind || self.expire_front(slot);
+        let queue = self.queues.get_mut(slot).expect("found above");
+        let got = may_be_got.then(|| queue.queue.get(getter, no_ack)).flatten();
+        let Some(got) = got else {
             return self.answer(getter.connection, Ok(QueueAnswer::Empty));
         };
         let content = match got.entry.locator {

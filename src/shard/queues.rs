@@ -242,9 +242,11 @@ impl QueueSlot {
     /// Notes until when a message may stay that came at `since`: its own time to live or the queue's, whichever is shorter;
     /// in the memory of a delayed exchange its delay. Returns the time if the time index must know it, beside the queue's common deadline.
     pub fn set_deadline(&mut self, sequence: QueueSequence, wishes: Wishes, since: u64) -> Option<u64> {
-        let own = match self.delays() {
-            true => Some(wishes.delay.unwrap_or(0)),
-            false => wishes.expiration,
+        let own = match self.settings.memory.as_ref().map(|memory| memory.kind) {
+            Some(MemoryKind::Delayed) => Some(wishes.delay.unwrap_or(0)),
+            // What is remembered runs out in the queues it is given to.
+            Some(MemoryKind::RecentHistory) => None,
+            None => wishes.expiration,
         };
         let (lives_for, is_common) = match (own, self.settings.message_ttl) {
             (None, None) => return None,

@@ -46,17 +46,26 @@ pub(super) enum Cause {
 }
 
 /// A message that is to be carried.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Departure {
     queue: QueueId,
-    sequence: QueueSequence,
-    cause: Cause,
+    what: Leaving,
+}
+
+#[derive(Debug)]
+enum Leaving {
+    /// A message that its queue holds until it has arrived.
+    Held { sequence: QueueSequence, cause: Cause },
+    /// The content of a message that its queue refused.
+    Refused(Vec<u8>),
 }
 
 /// What a core publishes itself.
 #[derive(Default)]
 pub(super) struct Transfers {
     departures: VecDeque<Departure>,
+    /// Bytes of refused messages among them.
+    refused_bytes: u64,
     /// Which cores have what was carried to them.
     confirms: Confirms,
     /// What waits for that, by its number.
@@ -67,6 +76,11 @@ impl Transfers {
     /// Whether something is to be carried.
     pub(super) fn has_departures(&self) -> bool {
         !self.departures.is_empty()
+    }
+
+    /// Bytes of memory that messages take which no queue holds.
+    pub(super) fn refused_bytes(&self) -> u64 {
+        self.refused_bytes
     }
 }
 
@@ -125,20 +139,19 @@ impl Shard {
         queue.queue.hold_leaving(sequence, entry);
         self.transfers.departures.push_back(Departure {
             queue: queue.id,
-            sequence,
-            cause,
+            what: Leaving::Held { sequence, cause },
         });
     }
 
     /// Carries messages that were given up, as many as a tick may. Returns whether more could be carried.
     pub(super) fn carry_transfers(&mut self) -> bool {
         let (mut count, mut bytes) = (0, 0);
-        while self.transfers.has_departures() && self.has_credit_everywhere() {
+        while self.can_carry() {
             if count == TRANSFERS_A_TICK || bytes >= TRANSFER_BYTES_A_TICK {
                 return true;
             }
             let departure = self.transfers.departures.pop_front().expect("there is one");
-            bytes += self.carry(&departure);
+            bytes += self.carry(departure);
             count += 1;
         }
         false
@@ -146,14 +159,22 @@ impl Shard {
 
     /// Carries all that leaves a queue, which is about to go.
     pub(super) fn carry_all_of(&mut self, queue: QueueId) {
+        if !self.transfers.has_departures() {
+            return;
+        }
         let (theirs, others) = std::mem::take(&mut self.transfers.departures)
             .into_iter()
             .partition(|departure| departure.queue == queue);
         self.transfers.departures = others;
         let theirs: VecDeque<Departure> = theirs;
         for departure in theirs {
-            self.carry(&departure);
+            self.carry(departure);
         }
+    }
+
+    /// Whether something is to be carried, and every core may be sent more.
+    pub(super) fn can_carry(&self) -> bool {
+        self.transfers.has_departures() && self.has_credit_everywhere()
     }
 
     fn has_credit_everywhere(&self) -> bool {
@@ -161,38 +182,57 @@ impl Shard {
     }
 
     /// Carries one message; returns its length.
-    fn carry(&mut self, departure: &Departure) -> usize {
-        let Some((slot, queue)) = self.queues.find(departure.queue, NO_SLOT) else {
+    fn carry(&mut self, departure: Departure) -> usize {
+        match departure.what {
+            Leaving::Held { sequence, cause } => self.carry_held(departure.queue, sequence, cause),
+            Leaving::Refused(bytes) => {
+                self.transfers.refused_bytes -= bytes.len() as u64;
+                if let Some(slot) = self.queues.slot_of(departure.queue) {
+                    let content = super::dispatch::whole(&bytes);
+                    self.publish_dead_letter(slot, content, DeathReason::MaxLength);
+                }
+                bytes.len()
+            }
+        }
+    }
+
+    fn carry_held(&mut self, id: QueueId, sequence: QueueSequence, cause: Cause) -> usize {
+        let Some((slot, queue)) = self.queues.find(id, NO_SLOT) else {
             return 0;
         };
-        let Some(&entry) = queue.queue.leaving(departure.sequence) else {
+        let Some(&entry) = queue.queue.leaving(sequence) else {
             return 0;
         };
         let bytes = self.stored_bytes(slot, &entry);
         let content = super::dispatch::whole(&bytes);
-        let last = match departure.cause {
+        let last = match cause {
             Cause::Death(reason) => self.publish_dead_letter(slot, content, reason),
             Cause::Due => self.publish_due(slot, content),
         };
         match last {
             Some(number) if entry.is_logged() => {
-                let waits = (number, departure.queue, departure.sequence);
-                self.transfers.unconfirmed.push_back(waits);
+                self.transfers.unconfirmed.push_back((number, id, sequence));
             }
-            _ => self.finish_leaving(departure.queue, departure.sequence),
+            _ => self.finish_leaving(id, sequence),
         }
         bytes.len()
     }
 
-    /// A queue refuses a new message, and dead-letters it.
+    /// A queue refuses a new message, which is carried to its dead letter exchange with the others: the next queue may
+    /// refuse it as well, and so on.
     pub(super) fn dead_letter_refused(&mut self, queue_slot: u32, content: Content<'_>) {
         count_death(&mut self.counters, DeathReason::MaxLength);
-        let is_dead_lettering = |queue: &mut super::queues::QueueSlot| queue.settings.dead_letter.is_some();
-        if self.queues.get_mut(queue_slot).is_some_and(is_dead_lettering) {
-            let refused = std::mem::take(&mut self.refused);
-            self.publish_dead_letter(queue_slot, content, DeathReason::MaxLength);
-            self.refused = refused;
+        let queue = self.queues.get_mut(queue_slot).expect("it refuses");
+        if queue.settings.dead_letter.is_none() {
+            return;
         }
+        let mut bytes = Vec::with_capacity(content.encoded_length());
+        content.encode(&mut bytes);
+        self.transfers.refused_bytes += bytes.len() as u64;
+        self.transfers.departures.push_back(Departure {
+            queue: queue.id,
+            what: Leaving::Refused(bytes),
+        });
     }
 
     /// Publishes a dead message to its queue's dead letter exchange. Returns the number under which other cores confirm it,

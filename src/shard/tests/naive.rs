@@ -538,8 +538,8 @@ impl Naive {
         let has_priorities = |world: &Self, at| world.rules(at).is_some_and(|rules| rules.max_priority > 0);
         let delivered = |waits: bool| {
             let mut world = self.clone();
-            let queues = (0..QUEUES).filter(|&at| !waits || !has_priorities(&self, at));
-            queues.map(|at| world.deliver(at)).collect::<Result<(), _>>()?;
+            let mut queues = (0..QUEUES).filter(|&at| !waits || !has_priorities(&self, at));
+            queues.try_for_each(|at| world.deliver(at))?;
             Ok(world)
         };
         let mut begun = HashSet::new();

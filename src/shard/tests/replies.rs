@@ -244,7 +244,8 @@ fn a_passive_declare_tells_whether_the_requester_is_there() {
 
 #[test]
 fn what_a_consumer_of_replies_may_not_is_refused_with_rabbitmqs_texts() {
-    let refusal = |calls: &[&dyn Fn(&mut Cores, ConnectionId)]| {
+    type Call<'a> = &'a dyn Fn(&mut Cores, ConnectionId);
+    let refusal = |calls: &[Call<'_>]| {
         let mut cores = Cores::new(1);
         let client = cores.connect(0);
         cores.declare(client, "requests", 0, false, false);
