@@ -87,6 +87,34 @@ fn a_message_that_comes_back_counts_before_it_is_delivered_again() {
 }
 
 #[test]
+fn all_that_one_nack_sends_back_to_a_queue_counts_at_once() {
+    for lane in [0, 1] {
+        let mut cores = Cores::new(2);
+        let client = cores.connect(0);
+        let lane = || FieldTable::builder().int("x-lane", lane);
+        cores.declare_with(client, "a", false, lane().int("x-max-length", 1));
+        cores.declare_with(client, "b", false, lane());
+        for queue in ["a", "b"] {
+            cores.consume(client, queue, queue, false);
+        }
+        for (queue, body) in [("a", "a1"), ("b", "b1"), ("a", "a2")] {
+            cores.send(client, &publish(queue, body.as_bytes(), false, false));
+        }
+        cores.read(client);
+        let nack = BasicNack {
+            delivery_tag: 3,
+            multiple: true,
+            requeue: true,
+        };
+        cores.call(client, nack);
+        let mut bodies: Vec<String> = cores.read(client);
+        bodies.iter_mut().for_each(|s| drop(s.drain(..s.len() - 2)));
+        bodies.sort();
+        assert_eq!(bodies, ["a2", "b1"], "the first of two is too much");
+    }
+}
+
+#[test]
 fn what_consumers_wait_for_is_not_too_much_when_another_message_comes_back() {
     let mut cores = Cores::new(1);
     let client = cores.connect(0);
