@@ -169,6 +169,8 @@ pub struct Shard {
     waiting_for_credit: Vec<u32>,
     early_mail: Vec<(ShardId, Batch)>,
     applied_number: u64,
+    /// Whether queues are as recovery left them, perhaps with more than they may hold.
+    is_just_recovered: bool,
     /// The time of this tick, in milliseconds since 1970.
     unix_milliseconds: u64,
     random: settings::Random,
@@ -256,6 +258,7 @@ impl Shard {
             waiting_for_credit: Vec::new(),
             early_mail: Vec::new(),
             applied_number: 0,
+            is_just_recovered: true,
             unix_milliseconds: 0,
             random: settings::Random::seeded(seed),
             last_sync: Moment::default(),
@@ -302,6 +305,9 @@ impl Shard {
         outputs: &mut Outputs,
     ) -> Result<(), StorageError> {
         let mut has_more = self.expire_due();
+        if !has_more {
+            self.limit_recovered();
+        }
         for event in events.drain(..) {
             self.take_event(event, now)?;
             self.carry_on(now);

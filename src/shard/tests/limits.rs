@@ -195,6 +195,29 @@ fn what_a_full_queue_dead_letters_comes_after_the_message_itself() {
 }
 
 #[test]
+fn a_queue_holds_no_more_than_it_may_after_a_restart() {
+    for end in [End::Stop, End::Kill] {
+        let mut cores = Cores::new(2);
+        let client = cores.connect(0);
+        cores.declare_with(client, "dead", true, FieldTable::builder().int("x-lane", 0));
+        let arguments = FieldTable::builder()
+            .int("x-lane", 1)
+            .int("x-max-length", 1)
+            .string("x-dead-letter-exchange", "")
+            .string("x-dead-letter-routing-key", "dead");
+        cores.declare_with(client, "q", true, arguments);
+        for body in ["first", "second"] {
+            cores.send(client, &publish("q", body.as_bytes(), true, false));
+            cores.get(client, "q", false);
+        }
+        cores.restart(end);
+        let client = cores.connect(0);
+        assert_eq!(cores.get_all(client, "q"), ["again second"]);
+        assert_eq!(cores.get_all(client, "dead"), ["first"]);
+    }
+}
+
+#[test]
 fn priorities_survive_a_restart() {
     for (end, again) in [(End::Stop, ""), (End::Kill, "again ")] {
         let mut cores = Cores::new(2);

@@ -582,25 +582,22 @@ impl Naive {
             self.under_way.remove(&way);
         }
         let (from, at) = way;
-        if self
-            .rules(at)
-            .is_some_and(|rules| rules.overflow != Overflow::DropHead)
-        {
+        if self.is_full_for(at, letter.length) {
             self.deliver(at)?;
         }
-        let Some(queue) = self.queues[at].as_mut() else {
-            return Ok(());
-        };
-        let (ready, bytes) = (queue.ready().len(), queue.ready_bytes());
-        if queue.rules.overflow != Overflow::DropHead
-            && queue.rules.are_exceeded_by(ready + 1, bytes + letter.length)
-        {
-            if queue.rules.overflow == Overflow::RejectDlx {
+        if self.is_full_for(at, letter.length) {
+            if self
+                .rules(at)
+                .is_some_and(|rules| rules.overflow == Overflow::RejectDlx)
+            {
                 self.die(at, &letter, "maxlen");
             }
             self.was_refused |= from == PUBLISHER;
             return Ok(());
         }
+        let Some(queue) = self.queues[at].as_mut() else {
+            return Ok(());
+        };
         let lives_for = letter.expiration.into_iter().chain(queue.rules.ttl).min();
         queue.messages.push(Message {
             letter,
@@ -617,6 +614,16 @@ impl Naive {
             (0..QUEUES).try_for_each(|at| self.deliver(at))?;
         }
         Ok(())
+    }
+
+    /// Whether a queue refuses one more message.
+    fn is_full_for(&self, at: usize, length: usize) -> bool {
+        let queue = self.queues[at].as_ref();
+        let refuses = queue.filter(|queue| queue.rules.overflow != Overflow::DropHead);
+        refuses.is_some_and(|queue| {
+            let (messages, bytes) = (queue.ready().len() + 1, queue.ready_bytes() + length);
+            queue.rules.are_exceeded_by(messages, bytes)
+        })
     }
 
     /// Gives messages to consumers who can have one, as it was seen.
