@@ -1,5 +1,6 @@
 //! Queues that hold no more than they may, and messages that stand before others.
 
+use super::naive::Told;
 use super::*;
 
 fn qos(prefetch_count: u16) -> BasicQos {
@@ -155,43 +156,44 @@ fn a_queue_that_refuses_messages_keeps_one_that_comes_back() {
 
 #[test]
 fn what_a_full_queue_dead_letters_comes_after_the_message_itself() {
-    let mut cores = Cores::new(1);
-    let client = cores.connect(0);
-    let arguments = FieldTable::default();
-    let open = FieldTable::builder()
-        .int("x-max-length", 1)
-        .string("x-overflow", "reject-publish");
-    let full = FieldTable::builder()
-        .int("x-max-length", 0)
-        .string("x-overflow", "reject-publish-dlx")
-        .string("x-dead-letter-exchange", "")
-        .string("x-dead-letter-routing-key", "open");
-    for (queue, rules) in [("open", open), ("full", full)] {
-        cores.declare_with(client, queue, false, rules);
-        let bind = QueueBind {
-            queue: queue.as_bytes(),
-            exchange: b"amq.fanout",
-            routing_key: b"",
-            nowait: false,
-            arguments: arguments.as_ref(),
+    for is_full_first in [false, true] {
+        let mut cores = Cores::new(1);
+        let client = cores.connect(0);
+        let open = FieldTable::builder()
+            .int("x-max-length", 1)
+            .string("x-overflow", "reject-publish");
+        let full = FieldTable::builder()
+            .int("x-max-length", 0)
+            .string("x-overflow", "reject-publish-dlx")
+            .string("x-dead-letter-exchange", "")
+            .string("x-dead-letter-routing-key", "open");
+        let mut queues = [("open", open), ("full", full)];
+        if is_full_first {
+            queues.reverse();
+        }
+        for (queue, rules) in queues {
+            cores.declare_with(client, queue, false, rules);
+        }
+        let headers = FieldTable::builder().array("CC", &keys(&["full"])).build();
+        let properties = PropertiesBuilder {
+            headers: Some(headers.as_ref()),
+            ..Default::default()
         };
-        cores.call(client, bind);
+        cores.send(client, &publish_with("open", "000001", false, properties));
+        assert_eq!(cores.count(client, "open"), Some(1));
+        let mut get = Vec::new();
+        Method::from(BasicGet {
+            queue: b"open",
+            no_ack: true,
+        })
+        .encode(1, &mut get);
+        let raw = cores.raw_of(client, client, &get);
+        let told = super::received::received(&raw, 0).told;
+        let [Told::Got(_, _, letter, 0)] = &told[..] else {
+            panic!("it is full with one message: {told:?}");
+        };
+        assert_eq!(letter.deaths, [], "the message itself was there first");
     }
-    let mut bytes = Vec::new();
-    Method::from(BasicPublish {
-        exchange: b"amq.fanout",
-        routing_key: b"",
-        mandatory: false,
-        immediate: false,
-    })
-    .encode(1, &mut bytes);
-    encode_content(1, &[0, 0], &[b"message"], FRAME_MAX, &mut bytes);
-    cores.send(client, &bytes);
-    assert_eq!(
-        cores.count(client, "open"),
-        Some(1),
-        "it is full with the message"
-    );
 }
 
 #[test]
