@@ -184,6 +184,15 @@ impl Shard {
         }
     }
 
+    /// What was unacked when the broker ended is ready again, and may be too much, once what ran out has gone.
+    pub(super) fn limit_recovered(&mut self) {
+        if std::mem::take(&mut self.is_just_recovered) {
+            for slot in self.queues.slots_in_use() {
+                self.drop_surplus(slot);
+            }
+        }
+    }
+
     /// Messages are about to come back to a queue with limits: consumers who wait take what was ready before, as what comes
     /// back counts against the limits before it is delivered again (as in RabbitMQ).
     pub(super) fn deliver_before_return(&mut self, queue_slot: u32) {

@@ -188,6 +188,8 @@ pub struct Shard {
     waiting_for_credit: Vec<u32>,
     early_mail: Vec<(ShardId, Batch)>,
     applied_number: u64,
+    /// Whether queues are as recovery left them, perhaps with more than they may hold.
+    is_just_recovered: bool,
     /// The time of this tick, in milliseconds since 1970.
     unix_milliseconds: u64,
     random: settings::Random,
@@ -285,6 +287,7 @@ impl Shard {
             waiting_for_credit: Vec::new(),
             early_mail: Vec::new(),
             applied_number: 0,
+            is_just_recovered: true,
             unix_milliseconds: 0,
             random: settings::Random::seeded(seed),
             chances: settings::Random::seeded(!seed),
@@ -332,7 +335,11 @@ impl Shard {
         now: Moment,
         outputs: &mut Outputs,
     ) -> Result<(), StorageError> {
-        let mut has_more = self.expire_due() | self.sweep_time_index();
+        let is_behind = self.expire_due();
+        if !is_behind {
+            self.limit_recovered();
+        }
+        let mut has_more = is_behind | self.sweep_time_index();
         self.carry_commits();
         for event in events.drain(..) {
             self.take_event(event, now)?;

@@ -47,13 +47,19 @@ impl Shard {
         }
     }
 
-    /// Settles messages at their queues, here or on other cores, neighbours of one queue together.
+    /// Settles messages at their queues, here or on other cores: acknowledged neighbours of one queue together, and all that
+    /// goes back to a queue, or that it gives up, because what comes back first must not be delivered before the rest counts.
     pub(super) fn apply_settlement(&mut self, settled: &[Unacked], settlement: Settlement) {
         match settlement {
             Settlement::Acknowledge => self.counters.messages_acked += settled.len() as u64,
             Settlement::Reject => self.counters.messages_rejected += settled.len() as u64,
             Settlement::Requeue => self.counters.messages_requeued += settled.len() as u64,
         }
+        let mut grouped = Vec::new();
+        let settled = match settlement {
+            Settlement::Acknowledge => settled,
+            Settlement::Reject | Settlement::Requeue => by_queue(settled, &mut grouped),
+        };
         for of_queue in settled.chunk_by(|a, b| a.queue == b.queue) {
             let Unacked {
                 queue,
@@ -179,6 +185,16 @@ impl Shard {
             queue.settled.clear();
         }
     }
+}
+
+/// The same messages, those of one queue together and in their order.
+fn by_queue<'a>(settled: &'a [Unacked], grouped: &'a mut Vec<Unacked>) -> &'a [Unacked] {
+    if settled.is_sorted_by_key(|message| message.queue) {
+        return settled;
+    }
+    grouped.extend_from_slice(settled);
+    grouped.sort_by_key(|message| message.queue);
+    grouped
 }
 
 fn settle_for_good(

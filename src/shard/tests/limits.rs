@@ -1,5 +1,6 @@
 //! Queues that hold no more than they may, and messages that stand before others.
 
+use super::naive::Told;
 use super::*;
 
 fn qos(prefetch_count: u16) -> BasicQos {
@@ -87,6 +88,34 @@ fn a_message_that_comes_back_counts_before_it_is_delivered_again() {
 }
 
 #[test]
+fn all_that_one_nack_sends_back_to_a_queue_counts_at_once() {
+    for lane in [0, 1] {
+        let mut cores = Cores::new(2);
+        let client = cores.connect(0);
+        let lane = || FieldTable::builder().int("x-lane", lane);
+        cores.declare_with(client, "a", false, lane().int("x-max-length", 1));
+        cores.declare_with(client, "b", false, lane());
+        for queue in ["a", "b"] {
+            cores.consume(client, queue, queue, false);
+        }
+        for (queue, body) in [("a", "a1"), ("b", "b1"), ("a", "a2")] {
+            cores.send(client, &publish(queue, body.as_bytes(), false, false));
+        }
+        cores.read(client);
+        let nack = BasicNack {
+            delivery_tag: 3,
+            multiple: true,
+            requeue: true,
+        };
+        cores.call(client, nack);
+        let mut bodies: Vec<String> = cores.read(client);
+        bodies.iter_mut().for_each(|s| drop(s.drain(..s.len() - 2)));
+        bodies.sort();
+        assert_eq!(bodies, ["a2", "b1"], "the first of two is too much");
+    }
+}
+
+#[test]
 fn what_consumers_wait_for_is_not_too_much_when_another_message_comes_back() {
     let mut cores = Cores::new(1);
     let client = cores.connect(0);
@@ -127,43 +156,67 @@ fn a_queue_that_refuses_messages_keeps_one_that_comes_back() {
 
 #[test]
 fn what_a_full_queue_dead_letters_comes_after_the_message_itself() {
-    let mut cores = Cores::new(1);
-    let client = cores.connect(0);
-    let arguments = FieldTable::default();
-    let open = FieldTable::builder()
-        .int("x-max-length", 1)
-        .string("x-overflow", "reject-publish");
-    let full = FieldTable::builder()
-        .int("x-max-length", 0)
-        .string("x-overflow", "reject-publish-dlx")
-        .string("x-dead-letter-exchange", "")
-        .string("x-dead-letter-routing-key", "open");
-    for (queue, rules) in [("open", open), ("full", full)] {
-        cores.declare_with(client, queue, false, rules);
-        let bind = QueueBind {
-            queue: queue.as_bytes(),
-            exchange: b"amq.fanout",
-            routing_key: b"",
-            nowait: false,
-            arguments: arguments.as_ref(),
+    for is_full_first in [false, true] {
+        let mut cores = Cores::new(1);
+        let client = cores.connect(0);
+        let open = FieldTable::builder()
+            .int("x-max-length", 1)
+            .string("x-overflow", "reject-publish");
+        let full = FieldTable::builder()
+            .int("x-max-length", 0)
+            .string("x-overflow", "reject-publish-dlx")
+            .string("x-dead-letter-exchange", "")
+            .string("x-dead-letter-routing-key", "open");
+        let mut queues = [("open", open), ("full", full)];
+        if is_full_first {
+            queues.reverse();
+        }
+        for (queue, rules) in queues {
+            cores.declare_with(client, queue, false, rules);
+        }
+        let headers = FieldTable::builder().array("CC", &keys(&["full"])).build();
+        let properties = PropertiesBuilder {
+            headers: Some(headers.as_ref()),
+            ..Default::default()
         };
-        cores.call(client, bind);
+        cores.send(client, &publish_with("open", "000001", false, properties));
+        assert_eq!(cores.count(client, "open"), Some(1));
+        let mut get = Vec::new();
+        Method::from(BasicGet {
+            queue: b"open",
+            no_ack: true,
+        })
+        .encode(1, &mut get);
+        let raw = cores.raw_of(client, client, &get);
+        let told = super::received::received(&raw, 0).told;
+        let [Told::Got(_, _, letter, 0)] = &told[..] else {
+            panic!("it is full with one message: {told:?}");
+        };
+        assert_eq!(letter.deaths, [], "the message itself was there first");
     }
-    let mut bytes = Vec::new();
-    Method::from(BasicPublish {
-        exchange: b"amq.fanout",
-        routing_key: b"",
-        mandatory: false,
-        immediate: false,
-    })
-    .encode(1, &mut bytes);
-    encode_content(1, &[0, 0], &[b"message"], FRAME_MAX, &mut bytes);
-    cores.send(client, &bytes);
-    assert_eq!(
-        cores.count(client, "open"),
-        Some(1),
-        "it is full with the message"
-    );
+}
+
+#[test]
+fn a_queue_holds_no_more_than_it_may_after_a_restart() {
+    for end in [End::Stop, End::Kill] {
+        let mut cores = Cores::new(2);
+        let client = cores.connect(0);
+        cores.declare_with(client, "dead", true, FieldTable::builder().int("x-lane", 0));
+        let arguments = FieldTable::builder()
+            .int("x-lane", 1)
+            .int("x-max-length", 1)
+            .string("x-dead-letter-exchange", "")
+            .string("x-dead-letter-routing-key", "dead");
+        cores.declare_with(client, "q", true, arguments);
+        for body in ["first", "second"] {
+            cores.send(client, &publish("q", body.as_bytes(), true, false));
+            cores.get(client, "q", false);
+        }
+        cores.restart(end);
+        let client = cores.connect(0);
+        assert_eq!(cores.get_all(client, "q"), ["again second"]);
+        assert_eq!(cores.get_all(client, "dead"), ["first"]);
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What clients are sent, read as the naive queues say it.
 
-use super::naive::{Death, Delivered, Letter, Told};
+use super::naive::{Delivered, Told};
+use super::naive_queue::{Death, Letter};
 use super::*;
 use crate::model::FieldTableRef;
 use crate::protocol::properties::Properties;
