@@ -8,7 +8,7 @@ use lanemq::protocol::deliver::DeliverTemplate;
 use lanemq::protocol::method::{BasicPublish, Method};
 use lanemq::protocol::publish::recognise_publish;
 use lanemq::queue::{Arena, Consumer, Entry, Locator, Pauses, Queue};
-use lanemq::routing::{Routed, Router};
+use lanemq::routing::{Envelope, Routed, Router};
 use lanemq::runtime::disk::MemoryDisk;
 use lanemq::runtime::ring;
 use lanemq::storage::{EntryHeader, Log, LogOptions};
@@ -116,6 +116,11 @@ fn route_one(
     key: &[u8],
 ) {
     let mut routed = Routed::default();
+    let routing_keys = [key];
+    let envelope = Envelope {
+        routing_keys: &routing_keys,
+        ..Envelope::default()
+    };
     group.throughput(Throughput::Elements(1));
     group.bench_function(name, |bencher| {
         bencher.iter(|| {
@@ -124,8 +129,7 @@ fn route_one(
                     &topology,
                     b"/",
                     black_box(exchange),
-                    black_box(key),
-                    None,
+                    black_box(&envelope),
                     &mut routed,
                 )
                 .expect("the exchange is there");

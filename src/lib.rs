@@ -64,13 +64,14 @@
 //! | `channel` | `model protocol` |
 //! | `connection` | `model protocol channel` |
 //! | `routing` `queue` | `model topology` |
+//! | `definitions` | `model topology auth` |
 //! | `storage` | `model metrics config runtime` |
 //! | `shard` | all above |
 //! | `perf` | `model metrics config runtime protocol net` |
 //! | `simulation` | `shard` and all above it but `perf` |
 //! | `cli` | all above |
 //!
-//! `model protocol connection channel topology routing queue auth` are sans-io: input and time come in, decisions go
+//! `model protocol connection channel topology routing queue auth definitions` are sans-io: input and time come in, decisions go
 //! out; no `async`, no clock, no socket, no file, no randomness. `tests/layout.rs` holds the table.
 
 pub mod auth;
@@ -78,6 +79,7 @@ pub mod channel;
 pub mod cli;
 pub mod config;
 pub mod connection;
+pub mod definitions;
 pub mod metrics;
 pub mod model;
 pub mod net;

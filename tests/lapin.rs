@@ -4,6 +4,7 @@
 //! kills.
 
 #[path = "support/broker.rs"]
+#[allow(dead_code, reason = "a part of it is used here")]
 mod broker;
 #[path = "clients/lapin/src/cases.rs"]
 mod cases;

@@ -24,24 +24,25 @@ const IMPORTS: &[(&str, &str)] = &[
     ("channel", "model protocol"),
     ("connection", "model protocol channel"),
     ("routing", "model topology"),
+    ("definitions", "model topology auth"),
     ("queue", "model topology"),
     ("storage", "model metrics config runtime"),
     (
         "shard",
-        "model metrics config runtime protocol topology auth net channel connection routing queue storage",
+        "model metrics config runtime protocol topology auth net channel connection routing queue definitions storage",
     ),
     (
         "management",
-        "model metrics config runtime protocol topology auth net channel connection routing queue storage shard",
+        "model metrics config runtime protocol topology auth net channel connection routing queue definitions storage shard",
     ),
     (
         "simulation",
-        "model metrics config runtime protocol topology auth net channel connection routing queue storage shard",
+        "model metrics config runtime protocol topology auth net channel connection routing queue definitions storage shard",
     ),
     ("perf", "model metrics config runtime protocol net"),
     (
         "cli",
-        "model metrics config runtime protocol topology auth net channel connection routing queue storage shard \
+        "model metrics config runtime protocol topology auth net channel connection routing queue definitions storage shard \
          management simulation perf",
     ),
     // Files beside the folders.
@@ -49,7 +50,7 @@ const IMPORTS: &[(&str, &str)] = &[
 ];
 
 /// Folders that take input and time and give effects: they wait for nothing and ask nobody.
-const SANS_IO: &str = "model protocol connection channel topology routing queue auth";
+const SANS_IO: &str = "model protocol connection channel topology routing queue auth definitions";
 
 /// Words a folder without I/O may not use, with the reason.
 const SANS_IO_WORDS: &[(&str, &str)] = &[

@@ -1,7 +1,6 @@
 //! `Lane`: one core without its sockets. Bytes go into `Shard::tick` and its output is thrown away, so that what is
 //! measured is the broker's own work and none of the kernel's.
 
-use lanemq::auth::Users;
 use lanemq::config::{Config, Durability};
 use lanemq::connection::ServerIdentity;
 use lanemq::model::{ConnectionId, FieldTable, Moment, ShardId};
@@ -54,12 +53,13 @@ impl Lane {
             shards: 1,
             settings: Settings::new(&config, 1),
             identity: ServerIdentity::new("bench", durability.name(), 0, "PLAIN"),
-            users: Users::default(),
+            users: dealt.users,
             control: dealt.control,
             topology: dealt.topology,
             queues: dealt.queues,
             log: dealt.log,
             seed: 1,
+            secret_key: 1,
         });
         Self {
             shard,

@@ -5,6 +5,7 @@
 //! a message cut by the end of a read, and a body of several frames.
 
 use super::examination::must_be_examined;
+use super::reply_to::ReplyAddress;
 use crate::model::{Refusal, ReplyCode, ShortString};
 use crate::protocol::content::ContentHeader;
 use crate::protocol::method::BasicPublish;
@@ -30,6 +31,8 @@ pub struct PublishTarget {
     pub mandatory: bool,
     /// Whether a message without a ready consumer comes back; not offered.
     pub immediate: bool,
+    /// Whether the routing key is the address of a requester, not a queue's name.
+    pub is_reply: bool,
 }
 
 /// What is known of a message by its properties.
@@ -69,7 +72,7 @@ pub enum AssemblyError {
     #[error("expected content body, got non content body frame instead")]
     ExpectedBody,
     /// More body than the header announced.
-    #[error("content body frame exceeds remaining content size")]
+    #[error("expected content body, got non content body frame instead")]
     BodyTooLong,
     /// The properties cannot be decoded.
     #[error("malformed content properties")]
@@ -89,7 +92,6 @@ impl AssemblyError {
     pub fn refusal(&self) -> Refusal {
         let code = match self {
             AssemblyError::TooLarge { .. } => ReplyCode::PreconditionFailed,
-            AssemblyError::BodyTooLong => ReplyCode::FrameError,
             AssemblyError::Properties => ReplyCode::SyntaxError,
             _ => ReplyCode::UnexpectedFrame,
         };
@@ -146,6 +148,7 @@ impl Assembly {
             routing_key: ShortString::new(publish.routing_key).expect("the decoder bounds a shortstr"),
             mandatory: publish.mandatory,
             immediate: publish.immediate,
+            is_reply: publish.exchange.is_empty() && ReplyAddress::decode(publish.routing_key).is_some(),
         };
         Ok(true)
     }
@@ -179,7 +182,7 @@ impl Assembly {
     /// A body frame came. Returns whether the message is complete.
     ///
     /// # Errors
-    /// 505 when none was expected, 501 when it is longer than what is missing.
+    /// 505 when none was expected, or it is longer than what is missing.
     pub fn body(&mut self, payload: &[u8]) -> Result<bool, AssemblyError> {
         let State::AwaitBody { remaining } = self.state else {
             return Err(match self.state {

@@ -125,6 +125,11 @@ impl Confirms {
         }
     }
 
+    /// Whether a refused message has not been answered yet.
+    pub fn has_refused(&self) -> bool {
+        !self.nacked.is_empty()
+    }
+
     /// Sequences published and not answered.
     pub fn outstanding(&self) -> u64 {
         self.published - self.answered

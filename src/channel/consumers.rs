@@ -102,12 +102,13 @@ impl Consumers {
         ))
     }
 
-    /// Checks that `tag` is free.
+    /// Checks that `tag` is free: that neither one of these nor the consumer of replies has it.
     ///
     /// # Errors
     /// 530 `attempt to reuse consumer tag 't'`, which closes the connection.
-    pub fn check_tag_is_free(&self, tag: &[u8]) -> Result<(), Refusal> {
-        if self.by_tag(tag).is_some() {
+    pub fn check_tag_is_free(&self, tag: &[u8], of_replies: Option<&ShortString>) -> Result<(), Refusal> {
+        let is_of_replies = of_replies.is_some_and(|taken| taken.as_bytes() == tag);
+        if is_of_replies || self.by_tag(tag).is_some() {
             let tag = String::from_utf8_lossy(tag);
             return Err(Refusal::new(
                 ReplyCode::NotAllowed,

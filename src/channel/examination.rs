@@ -1,8 +1,10 @@
 //! `Examination`: what the properties of a message ask of the broker, judged as RabbitMQ judges them when it is published:
-//! the user it says it is from, how long it may live, and where else it goes (`CC` and `BCC`).
+//! the user it says it is from, how long it may live, where else it goes (`CC` and `BCC`), and whether its replies go
+//! straight to its channel.
 //!
 //! Most messages ask for nothing of that, which [`must_be_examined`] tells when properties are first seen.
 
+use super::reply_to::is_reply_queue;
 use crate::model::{FieldTableRef, FieldValue, Refusal, ReplyCode};
 use crate::protocol::properties::{Properties, PropertiesBuilder};
 
@@ -18,13 +20,14 @@ const EXPIRATION_MILLISECONDS_MAX: u128 = 315_360_000_000;
 pub struct Examined<'a> {
     /// Routing keys of `CC` and `BCC`.
     pub further_keys: Vec<&'a [u8]>,
-    /// The properties without `BCC`, if they have it.
-    pub without_bcc: Option<Vec<u8>>,
+    /// The properties that its receivers see, if these are others: without `BCC`, and with the address for replies.
+    pub rewritten: Option<Vec<u8>>,
 }
 
 /// Whether a message with these checked properties must be examined before it is routed.
 pub fn must_be_examined(properties: Properties<'_>) -> bool {
-    properties.user_id().is_some()
+    properties.reply_to().is_some_and(is_reply_queue)
+        || properties.user_id().is_some()
         || properties.expiration().is_some()
         || !matches!(properties.delivery_mode(), None | Some(1 | 2))
         || properties
@@ -32,12 +35,17 @@ pub fn must_be_examined(properties: Properties<'_>) -> bool {
             .is_some_and(|headers| headers.get(CC).is_some() || headers.get(BCC).is_some())
 }
 
-/// Judges checked properties of a message that `user` publishes.
+/// Judges checked properties of a message that `user` publishes on a channel that gets replies at `reply_address`.
 ///
 /// # Errors
-/// 406, which closes the channel: another user's `user-id`, an `expiration` that is no time, a delivery mode or a `CC` that
+/// 406, which closes the channel: replies for a channel that has no consumer of them, another user's `user-id`, an `expiration` that is no time, a delivery mode or a `CC` that
 /// is none.
-pub fn examine<'a>(properties: Properties<'a>, user: &[u8]) -> Result<Examined<'a>, Refusal> {
+pub fn examine<'a>(
+    properties: Properties<'a>,
+    user: &[u8],
+    reply_address: Option<&[u8]>,
+) -> Result<Examined<'a>, Refusal> {
+    let reply_to = answered_at(properties, reply_address)?;
     check_user(properties, user)?;
     if let Some(expiration) = properties.expiration() {
         check_expiration(expiration)?;
@@ -47,16 +55,28 @@ pub fn examine<'a>(properties: Properties<'a>, user: &[u8]) -> Result<Examined<'
             "invalid message: {{delivery_mode_unknown,{mode}}}"
         )));
     }
-    let Some(headers) = properties.headers() else {
-        return Ok(Examined::default());
-    };
+    let headers = properties.headers().unwrap_or_default();
     let mut further_keys = keys_of(headers, CC, "CC")?;
     further_keys.extend(keys_of(headers, BCC, "BCC")?);
-    let has_bcc = headers.get(BCC).is_some();
+    let is_rewritten = headers.get(BCC).is_some() || reply_to != properties.reply_to();
     Ok(Examined {
         further_keys,
-        without_bcc: has_bcc.then(|| strip(properties, headers)),
+        rewritten: is_rewritten.then(|| rewrite(properties, reply_to)),
     })
+}
+
+/// The `reply-to` that receivers see.
+fn answered_at<'a>(
+    properties: Properties<'a>,
+    reply_address: Option<&'a [u8]>,
+) -> Result<Option<&'a [u8]>, Refusal> {
+    match (properties.reply_to(), reply_address) {
+        (Some(name), None) if is_reply_queue(name) => {
+            Err(refused("fast reply consumer does not exist".to_owned()))
+        }
+        (Some(name), Some(address)) if is_reply_queue(name) => Ok(Some(address)),
+        (reply_to, _) => Ok(reply_to),
+    }
 }
 
 fn check_user(properties: Properties<'_>, user: &[u8]) -> Result<(), Refusal> {
@@ -127,8 +147,20 @@ fn keys_of<'a>(headers: FieldTableRef<'a>, header: &[u8], name: &str) -> Result<
     }
 }
 
-/// The properties without `BCC`, every other byte as it came.
-fn strip(properties: Properties<'_>, headers: FieldTableRef<'_>) -> Vec<u8> {
+/// The properties without `BCC`, and with this `reply-to`; every other byte as it came.
+fn rewrite(properties: Properties<'_>, reply_to: Option<&[u8]>) -> Vec<u8> {
+    let kept = properties.headers().map(without_bcc);
+    let mut rewritten = Vec::new();
+    PropertiesBuilder {
+        headers: kept.as_deref().map(FieldTableRef),
+        reply_to,
+        ..PropertiesBuilder::from(properties)
+    }
+    .encode(&mut rewritten);
+    rewritten
+}
+
+fn without_bcc(headers: FieldTableRef<'_>) -> Vec<u8> {
     let bytes = headers.as_bytes();
     let begin_of = |name: &[u8]| name.as_ptr() as usize - bytes.as_ptr() as usize - 1;
     let entries: Vec<(usize, &[u8])> = headers
@@ -141,20 +173,13 @@ fn strip(properties: Properties<'_>, headers: FieldTableRef<'_>) -> Vec<u8> {
         .skip(1)
         .map(|(begin, _)| *begin)
         .chain([bytes.len()]);
-    let kept: Vec<u8> = entries
+    entries
         .iter()
         .zip(ends)
         .filter(|((_, name), _)| *name != BCC)
         .flat_map(|((begin, _), end)| &bytes[*begin..end])
         .copied()
-        .collect();
-    let mut stripped = Vec::new();
-    PropertiesBuilder {
-        headers: Some(FieldTableRef(&kept)),
-        ..PropertiesBuilder::from(properties)
-    }
-    .encode(&mut stripped);
-    stripped
+        .collect()
 }
 
 fn refused(text: String) -> Refusal {
@@ -177,7 +202,7 @@ mod tests {
         let bytes = with(builder);
         let properties = Properties::new_checked(&bytes).expect("they are well formed");
         assert!(must_be_examined(properties));
-        let refusal = examine(properties, b"guest").expect_err("they are refused");
+        let refusal = examine(properties, b"guest", None).expect_err("they are refused");
         assert_eq!(refusal.code, ReplyCode::PreconditionFailed);
         refusal.explanation.to_string()
     }
@@ -221,7 +246,7 @@ mod tests {
         }
         let bytes = with(claims(b"guest"));
         assert_eq!(
-            examine(Properties::trusted(&bytes), b"guest"),
+            examine(Properties::trusted(&bytes), b"guest", None),
             Ok(Examined::default())
         );
     }
@@ -243,9 +268,9 @@ mod tests {
             app_id: Some(b"app"),
             ..Default::default()
         });
-        let examined = examine(Properties::trusted(&bytes), b"guest").expect("it is fine");
+        let examined = examine(Properties::trusted(&bytes), b"guest", None).expect("it is fine");
         assert_eq!(examined.further_keys, [b"one".as_slice(), b"two", b"three"]);
-        let stripped = examined.without_bcc.expect("there was a BCC");
+        let stripped = examined.rewritten.expect("there was a BCC");
         let stripped = Properties::new_checked(&stripped).expect("it is well formed");
         let headers = stripped.headers().expect("there are others");
         assert!(headers.get(b"BCC").is_none() && headers.get(b"CC").is_some());
@@ -273,6 +298,35 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(refusal_of(builder), "invalid message: {delivery_mode_unknown,7}");
+    }
+
+    #[test]
+    fn replies_go_to_the_channels_own_address_if_it_has_one() {
+        let asks = |reply_to: &'static [u8]| {
+            with(PropertiesBuilder {
+                reply_to: Some(reply_to),
+                message_id: Some(b"id"),
+                ..Default::default()
+            })
+        };
+        for name in [b"amq.rabbitmq.reply-to".as_slice(), b"amq.direct.reply-to"] {
+            let bytes = asks(name);
+            let properties = Properties::new_checked(&bytes).expect("they are well formed");
+            assert!(must_be_examined(properties));
+            assert_eq!(
+                examine(properties, b"guest", None)
+                    .expect_err("nobody is there")
+                    .reply_text(),
+                "PRECONDITION_FAILED - fast reply consumer does not exist"
+            );
+            let examined = examine(properties, b"guest", Some(b"address")).expect("it is fine");
+            assert_eq!(examined.rewritten, Some(asks(b"address")));
+        }
+        let bytes = asks(b"amq.rabbitmq.reply-to.address");
+        assert!(
+            !must_be_examined(Properties::trusted(&bytes)),
+            "an address is passed on"
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A channel numbers deliveries and remembers which are unacked ([`unacked`](Unacked)), numbers publishes and
-//! knows which are safe ([`Confirms`]), puts published content together from its frames ([`Assembly`]), and keeps
+//! knows which are safe ([`Confirms`]), keeps what waits for a commit ([`Transaction`]), puts published content together from its frames ([`Assembly`]), and keeps
 //! its consumers. It knows nothing of queues but their ids, of sockets, of other channels or of other cores'
 //! state: the owner of a queue is only a number here, by which settles find their way.
 
@@ -20,14 +20,19 @@ mod confirms;
 mod consumers;
 mod delivery_times;
 mod examination;
+mod place;
+pub mod reply_to;
 mod route_cache;
+mod transaction;
 
 pub use assembly::{Assembly, AssemblyError, Known, PublishTarget};
 pub use calls::Calls;
 pub use confirms::{ConfirmFrames, Confirms};
 pub use consumers::{ChannelConsumer, Consumers};
 pub use examination::{Examined, copy_keys, examine, must_be_examined};
+pub use place::Place;
 pub use route_cache::{Destination, RouteCache};
+pub use transaction::{KeptRun, KeptSettle, Progress, Transaction};
 
 use crate::model::{
     ChannelNumber, DeliveryTag, Moment, OrderedSlots, PublishSequence, QueueId, QueueSequence, Refusal,
@@ -46,6 +51,17 @@ pub struct Unacked {
     pub queue_slot: u32,
     /// Its place in the queue.
     pub sequence: QueueSequence,
+}
+
+/// What becomes of an unacked message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// It was taken care of.
+    Acknowledge,
+    /// It is not wanted.
+    Reject,
+    /// Back to its place in the queue.
+    Requeue,
 }
 
 /// Whether the channel takes part in the conversation.
@@ -75,10 +91,14 @@ pub struct Channel {
     pub assembly: Assembly,
     /// Where the last publish of this channel went.
     pub route: RouteCache,
-    /// Publisher confirms, once confirm.select was seen.
+    /// Publisher confirms, once confirm.select was seen; a transaction counts its publishes in them.
     pub confirms: Option<Confirms>,
+    /// What waits for tx.commit, once tx.select was seen.
+    pub transaction: Option<Box<Transaction>>,
     /// The channel's consumers.
     pub consumers: Consumers,
+    /// The consumer of replies, if it has one.
+    pub reply_consumer: Option<reply_to::ReplyConsumer>,
     /// Name of the queue last declared here, which an empty queue name stands for.
     pub last_queue: Option<ShortString>,
     /// Prefetch that consumers made from now on get, 0 for none (basic.qos with global=false).
@@ -104,7 +124,9 @@ impl Channel {
             assembly: Assembly::default(),
             route: RouteCache::default(),
             confirms: None,
+            transaction: None,
             consumers: Consumers::after(used_before.consumer),
+            reply_consumer: None,
             last_queue: None,
             consumer_prefetch: 0,
             channel_prefetch: 0,
@@ -118,9 +140,72 @@ impl Channel {
     }
 
     /// confirm.select came: publishes are numbered from now on.
-    pub fn select_confirms(&mut self) {
+    ///
+    /// # Errors
+    /// 406 `cannot switch from tx to confirm mode`.
+    pub fn select_confirms(&mut self) -> Result<(), Refusal> {
+        if self.transaction.is_some() {
+            return Err(precondition_failed("cannot switch from tx to confirm mode"));
+        }
+        self.number_publishes();
+        Ok(())
+    }
+
+    /// tx.select came: publishes and settles wait for tx.commit from now on.
+    ///
+    /// # Errors
+    /// 406 `cannot switch from confirm to tx mode`.
+    pub fn select_transaction(&mut self) -> Result<(), Refusal> {
+        if self.transaction.is_none() && self.confirms.is_some() {
+            return Err(precondition_failed("cannot switch from confirm to tx mode"));
+        }
+        self.number_publishes();
+        self.transaction.get_or_insert_default();
+        Ok(())
+    }
+
+    fn number_publishes(&mut self) {
         let base = self.used_before.sequence;
         self.confirms.get_or_insert_with(|| Confirms::after(base));
+    }
+
+    /// The transaction that tx.commit or tx.rollback ends.
+    ///
+    /// # Errors
+    /// 406 `channel is not transactional`.
+    pub fn transaction(&mut self) -> Result<&mut Transaction, Refusal> {
+        let transaction = self.transaction.as_deref_mut();
+        transaction.ok_or_else(|| precondition_failed("channel is not transactional"))
+    }
+
+    /// Throws away what waits for tx.commit: what was settled is unacked again. Returns the bytes of memory that were held.
+    pub fn roll_back(&mut self) -> u64 {
+        let Some(transaction) = self.transaction.as_deref_mut() else {
+            return 0;
+        };
+        let held = transaction.held();
+        for settle in transaction.roll_back() {
+            self.unacked.insert(settle.tag.0, settle.message);
+        }
+        held
+    }
+
+    /// Bytes of memory held by publishes that no queue has yet.
+    pub fn held(&self) -> u64 {
+        self.assembly.held()
+            + self
+                .transaction
+                .as_ref()
+                .map_or(0, |transaction| transaction.held())
+    }
+
+    /// Checks that no consumer of the channel has `tag`.
+    ///
+    /// # Errors
+    /// 530 `attempt to reuse consumer tag 't'`, which closes the connection.
+    pub fn check_tag_is_free(&self, tag: &[u8]) -> Result<(), Refusal> {
+        let of_replies = self.reply_consumer.as_ref().map(|consumer| &consumer.tag);
+        self.consumers.check_tag_is_free(tag, of_replies)
     }
 
     /// The highest numbers used by this channel and those before it.
@@ -205,15 +290,21 @@ impl Channel {
     /// Whether the channel's own prefetch leaves no room for another delivery.
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.channel_prefetch != 0 && self.unacked.len() >= usize::from(self.channel_prefetch)
+        self.channel_prefetch != 0 && self.unsettled() >= usize::from(self.channel_prefetch)
     }
 
     /// Deliveries that the channel's own prefetch leaves room for, `u32::MAX` without one.
     pub fn room(&self) -> u32 {
         match self.channel_prefetch {
             0 => u32::MAX,
-            most => u32::from(most).saturating_sub(self.unacked.len() as u32),
+            most => u32::from(most).saturating_sub(self.unsettled() as u32),
         }
+    }
+
+    /// Deliveries that their queues have not heard of again.
+    fn unsettled(&self) -> usize {
+        let kept = self.transaction.as_ref().map_or(0, |t| t.settle_count());
+        self.unacked.len() + kept
     }
 
     /// Begins to call its consumers, as it has room again. Whose returns are under way is called when they are answered.
@@ -235,26 +326,31 @@ impl Channel {
         multiple: bool,
         settled: &mut Vec<Unacked>,
     ) -> Result<(), Refusal> {
-        if multiple && tag.0 == 0 {
-            self.unacked
-                .drain_up_to(u64::MAX, |_, message| settled.push(message));
+        take_unacked(&mut self.unacked, tag, multiple, |_, message| {
+            settled.push(message)
+        })
+    }
+
+    /// The same in a transaction, which keeps what it names.
+    ///
+    /// # Errors
+    /// As [`Channel::settle`].
+    pub fn settle_at_commit(
+        &mut self,
+        tag: DeliveryTag,
+        multiple: bool,
+        settlement: Settlement,
+    ) -> Result<(), Refusal> {
+        let Some(transaction) = self.transaction.as_deref_mut() else {
             return Ok(());
-        }
-        if multiple && self.unacked.contains(tag.0) {
-            self.unacked
-                .drain_up_to(tag.0, |_, message| settled.push(message));
-            return Ok(());
-        }
-        match self.unacked.remove(tag.0) {
-            Some(message) => {
-                settled.push(message);
-                Ok(())
-            }
-            None => Err(Refusal::new(
-                ReplyCode::PreconditionFailed,
-                format!("unknown delivery tag {tag}"),
-            )),
-        }
+        };
+        take_unacked(&mut self.unacked, tag, multiple, |tag, message| {
+            transaction.keep_settle(KeptSettle {
+                tag: DeliveryTag(tag),
+                message,
+                settlement,
+            });
+        })
     }
 
     /// Takes every unacked delivery, in the order of their tags: the channel closes, or recovers.
@@ -274,6 +370,34 @@ impl Channel {
         }
         Ok(ShortString::new(name).expect("the decoder bounds a shortstr to 255 bytes"))
     }
+}
+
+#[inline]
+fn take_unacked(
+    unacked: &mut OrderedSlots<Unacked>,
+    tag: DeliveryTag,
+    multiple: bool,
+    mut take: impl FnMut(u64, Unacked),
+) -> Result<(), Refusal> {
+    if multiple && tag.0 == 0 {
+        unacked.drain_up_to(u64::MAX, take);
+        return Ok(());
+    }
+    if multiple && unacked.contains(tag.0) {
+        unacked.drain_up_to(tag.0, take);
+        return Ok(());
+    }
+    match unacked.remove(tag.0) {
+        Some(message) => {
+            take(tag.0, message);
+            Ok(())
+        }
+        None => Err(precondition_failed(format!("unknown delivery tag {tag}"))),
+    }
+}
+
+fn precondition_failed(text: impl Into<String>) -> Refusal {
+    Refusal::new(ReplyCode::PreconditionFailed, text)
 }
 
 #[cfg(test)]
@@ -340,6 +464,54 @@ mod tests {
             .settle(DeliveryTag(0), true, &mut settled)
             .expect("none outstanding is no error");
         assert!(channel.settle(DeliveryTag(0), false, &mut settled).is_err());
+    }
+
+    #[test]
+    fn a_rollback_makes_settled_deliveries_unacked_again() {
+        let mut channel = channel_with_unacked(4);
+        channel.select_transaction().expect("it is in no mode");
+        let settle = |channel: &mut Channel, tag, multiple| {
+            channel.settle_at_commit(DeliveryTag(tag), multiple, Settlement::Acknowledge)
+        };
+        settle(&mut channel, 3, false).expect("tag 3 is unacked");
+        settle(&mut channel, 2, true).expect("tag 2 is unacked");
+        assert!(settle(&mut channel, 3, false).is_err(), "it is settled already");
+        assert_eq!(channel.unacked_count(), 1);
+        channel.roll_back();
+        let mut settled = Vec::new();
+        channel.settle_all(&mut settled);
+        assert_eq!(settled, [message(1), message(2), message(3), message(4)]);
+    }
+
+    #[test]
+    fn what_a_transaction_has_settled_uses_up_prefetch_until_its_end() {
+        let mut channel = channel_with_unacked(2);
+        channel.channel_prefetch = 2;
+        channel.select_transaction().expect("it is in no mode");
+        channel
+            .settle_at_commit(DeliveryTag(2), true, Settlement::Acknowledge)
+            .expect("tag 2 is unacked");
+        assert!(channel.is_full());
+        assert_eq!(channel.room(), 0);
+    }
+
+    #[test]
+    fn confirms_and_transactions_exclude_each_other() {
+        let text = |refused: Result<(), Refusal>| refused.expect_err("it is in the other mode").explanation;
+        let mut channel = channel_with_unacked(0);
+        assert!(channel.transaction().is_err());
+        channel.select_transaction().expect("it is in no mode");
+        channel.select_transaction().expect("twice is once");
+        assert_eq!(
+            text(channel.select_confirms()),
+            "cannot switch from tx to confirm mode"
+        );
+        let mut channel = channel_with_unacked(0);
+        channel.select_confirms().expect("it is in no mode");
+        assert_eq!(
+            text(channel.select_transaction()),
+            "cannot switch from confirm to tx mode"
+        );
     }
 
     #[test]

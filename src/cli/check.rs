@@ -1,20 +1,30 @@
 //! `lanemq check`: what the machine offers, and what to change before a broker can run.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use super::serve_arguments::{SettingsArguments, refuse};
-use super::{EXIT_CONFIG, EXIT_SOFTWARE, logging};
+use super::{EXIT_CONFIG, EXIT_SOFTWARE, EXIT_USAGE, logging};
+use crate::definitions::Definitions;
 use crate::runtime::self_check::{Facts, Finding, Status, judge, raise_limits};
+use crate::shard::definitions_file::read_definitions;
 
 const CHECK_HELP: &str = "\
 Example:
   lanemq check io-uring --data-dir /var/lib/lanemq --format json
 
 Exit codes: 0 a broker can run (warnings included), 78 it cannot: each failed line names its remedy.";
+
+const DEFINITIONS_HELP: &str = "\
+Examples:
+  lanemq check definitions definitions.json     a file that RabbitMQ has exported
+  lanemq check definitions -c lanemq.toml       the file that definitions.file names
+
+Exit codes: 0 the file can be imported (warnings included), 78 it cannot: each fault is told with its fix.";
 
 /// Arguments of `lanemq check`.
 #[derive(Debug, Args)]
@@ -28,6 +38,19 @@ enum Subject {
     /// What `serve` looks at before it starts: kernel, io_uring, limits, data directory, ports
     #[command(after_help = CHECK_HELP)]
     IoUring(IoUringArguments),
+    /// What a file of definitions holds, and what is wrong with it
+    #[command(after_help = DEFINITIONS_HELP)]
+    Definitions(DefinitionsArguments),
+}
+
+#[derive(Debug, Args)]
+struct DefinitionsArguments {
+    /// What the settings are.
+    #[command(flatten)]
+    settings: SettingsArguments,
+
+    /// The file [default: the one of the setting definitions.file]
+    file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -50,9 +73,60 @@ pub enum Format {
     Json,
 }
 
-/// Looks at the machine and prints what was found.
+/// Looks at its subject and prints what was found.
 pub fn run(arguments: &CheckArguments) -> ExitCode {
-    let Subject::IoUring(arguments) = &arguments.subject;
+    match &arguments.subject {
+        Subject::IoUring(arguments) => check_machine(arguments),
+        Subject::Definitions(arguments) => check_definitions(arguments),
+    }
+}
+
+fn check_definitions(arguments: &DefinitionsArguments) -> ExitCode {
+    let file = match (&arguments.file, arguments.settings.load()) {
+        (Some(file), _) => file.clone(),
+        (None, Ok(config)) => config.definitions.file,
+        (None, Err(error)) => return refuse(&error),
+    };
+    if file.as_os_str().is_empty() {
+        eprintln!("error: no file: name one, or set definitions.file");
+        return ExitCode::from(EXIT_USAGE);
+    }
+    let definitions = match read_definitions(&file) {
+        Ok(definitions) => definitions,
+        Err(refused) => {
+            eprintln!("{refused}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    for warning in &definitions.warnings {
+        eprintln!("warning: {}: {warning}", file.display());
+    }
+    match std::io::stdout()
+        .lock()
+        .write_all(summary(&definitions).as_bytes())
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(EXIT_SOFTWARE),
+    }
+}
+
+/// How much there is of each kind, a line each.
+fn summary(definitions: &Definitions) -> String {
+    let counts = [
+        ("users", definitions.users.len()),
+        ("vhosts and limits", definitions.vhosts.len()),
+        ("permissions", definitions.permissions.len()),
+        ("topic permissions", definitions.topic_permissions.len()),
+        ("policies", definitions.policies.len()),
+        ("queues", definitions.queues.len()),
+        ("exchanges", definitions.exchanges.len()),
+        ("bindings", definitions.bindings.len()),
+    ];
+    let lines = counts.iter().map(|(what, count)| format!("{count:>8}  {what}\n"));
+    lines.collect()
+}
+
+fn check_machine(arguments: &IoUringArguments) -> ExitCode {
     let config = match arguments.settings.load() {
         Ok(config) => config,
         Err(error) => return refuse(&error),

@@ -61,9 +61,9 @@ fn lanes(config: &Config) -> Result<Vec<usize>, String> {
 
 fn serve(config: &Config, broker: Broker, cpus: &[usize]) -> ExitCode {
     tell_started(config, &broker, cpus);
-    let stopper = broker.stopper();
+    let (stopper, importer) = (broker.stopper(), broker.importer());
     let signals = SignalListener::start(move |signal| match (signal, stopper.requested()) {
-        (Signal::Hangup, _) => info!("SIGHUP: nothing to read again"),
+        (Signal::Hangup, _) => importer.import(),
         (_, StopRequest::Run) => {
             info!(
                 ?signal,
@@ -110,6 +110,7 @@ fn refuse(refusal: &StartError) -> ExitCode {
     eprintln!("error: {refusal}");
     ExitCode::from(match refusal {
         StartError::PortInUse { .. }
+        | StartError::Definitions(_)
         | StartError::Core { .. }
         | StartError::Storage(StorageError::Directory(_)) => EXIT_CONFIG,
         StartError::Storage(_) => EXIT_UNAVAILABLE,

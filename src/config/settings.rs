@@ -22,6 +22,8 @@ pub struct Config {
     pub durability: Durability,
     /// Bounds of connections, messages, buffers and memory.
     pub limits: Limits,
+    /// Users, vhosts, policies and what is declared, from a file.
+    pub definitions: DefinitionsFile,
     /// Each core's log.
     pub log: Log,
     /// Reading from sockets.
@@ -38,6 +40,7 @@ impl Default for Config {
             cores: CoreSet::default(),
             durability: Durability::default(),
             limits: Limits::default(),
+            definitions: DefinitionsFile::default(),
             log: Log::default(),
             net: Net::default(),
             logging: Logging::default(),
@@ -89,6 +92,8 @@ pub struct Limits {
     pub consumer_timeout_milliseconds: ConsumerTimeoutMilliseconds,
     /// Largest message body.
     pub message_bytes_max: MessageBytesMax,
+    /// Largest transaction of a channel.
+    pub transaction_bytes_max: TransactionBytesMax,
     /// Most connections of the process.
     pub connections_max: ConnectionsMax,
     /// Most connections of the process that have not been authenticated yet.
@@ -100,6 +105,14 @@ pub struct Limits {
     /// Memory the broker plans to use, split evenly between its cores.
     #[serde(with = "as_text")]
     pub memory: MemoryBudget,
+}
+
+/// `[definitions]`: what is declared from a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DefinitionsFile {
+    /// The file, in RabbitMQ's form; empty for none.
+    pub file: PathBuf,
 }
 
 /// `[log]`: the log of each core.
@@ -187,6 +200,11 @@ bounded! {
 bounded! {
     /// Largest body in bytes. RabbitMQ 3.10's default is the same.
     MessageBytesMax(u32), 1_024..=536_870_912, Unit::Bytes, default 134_217_728
+}
+bounded! {
+    /// Bytes that the publishes of one transaction may take in memory until its commit; one message larger than this is
+    /// still taken.
+    TransactionBytesMax(u32), 65_536..=1_073_741_824, Unit::Bytes, default 67_108_864
 }
 bounded! {
     /// Most connections. Each takes a file descriptor, so the process's limit on open files bounds them as well.

@@ -22,8 +22,9 @@ pub use handshake::{ServerIdentity, Tuning};
 pub use pull::{Pulled, RUN_MAX, Step};
 
 use crate::channel::{Channel, UsedNumbers};
-use crate::model::{ChannelNumber, Moment, Refusal, ReplyCode, ShortString};
+use crate::model::{ChannelNumber, Moment, Refusal, ReplyCode, Share, ShortString, Usage};
 use crate::protocol::frame::encode_heartbeat;
+use std::collections::BTreeMap;
 
 /// Where the conversation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,10 @@ pub struct Connection {
     capabilities: ClientCapabilities,
     channels: Vec<Option<Box<Channel>>>,
     open_channels: u16,
+    /// Where the user's channels of all connections are counted, and how many there may be.
+    channels_of_user: Usage,
+    channels_of_user_max: Option<u64>,
+    shares: BTreeMap<ChannelNumber, Share>,
     /// What channels that are gone have used.
     used_numbers: UsedNumbers,
     last_publisher: u16,
@@ -77,6 +82,9 @@ impl Connection {
             capabilities: ClientCapabilities::default(),
             channels: Vec::new(),
             open_channels: 0,
+            channels_of_user: Usage::default(),
+            channels_of_user_max: None,
+            shares: BTreeMap::new(),
             used_numbers: UsedNumbers::default(),
             last_publisher: 0,
             message_bytes_max,
@@ -108,6 +116,16 @@ impl Connection {
     /// Who it is logged in as.
     pub fn user(&self) -> &ShortString {
         &self.user
+    }
+
+    /// The user's channels are counted in `usage`, and there may be so many.
+    pub fn count_channels(&mut self, usage: Usage, most: Option<u64>) {
+        (self.channels_of_user, self.channels_of_user_max) = (usage, most);
+    }
+
+    /// The user may have so many channels from now on; those that are open stay.
+    pub fn bound_channels(&mut self, most: Option<u64>) {
+        self.channels_of_user_max = most;
     }
 
     /// What the client can be sent.
@@ -213,6 +231,15 @@ impl Connection {
                 format!("number of channels opened ({open}) {text} ({limit})"),
             ));
         }
+        let Some(share) = self.channels_of_user.take(self.channels_of_user_max) else {
+            let (user, most) = (&self.user, self.channels_of_user_max.unwrap_or(0));
+            let text = "has reached the maximum allowed user limit of";
+            return Err(Refusal::new(
+                ReplyCode::NotAllowed,
+                format!("number of channels opened for user '{user}' {text} ({most})"),
+            ));
+        };
+        self.shares.insert(number, share);
         if self.channels.len() <= index {
             self.channels.resize_with(index + 1, || None);
         }
@@ -228,6 +255,7 @@ impl Connection {
             self.used_numbers.consumer = self.used_numbers.consumer.max(consumer);
             self.used_numbers.sequence = self.used_numbers.sequence.max(sequence);
             self.open_channels -= 1;
+            self.shares.remove(&number);
         }
     }
 }

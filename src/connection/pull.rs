@@ -4,6 +4,7 @@ use super::{Connection, ConnectionState};
 use crate::channel::{AssemblyError, ChannelState};
 use crate::model::{ChannelNumber, Moment, Refusal, ReplyCode};
 use crate::protocol::content::ContentHeader;
+use crate::protocol::erlang::PayloadSnippet;
 use crate::protocol::frame::{Frame, FrameKind, HeaderVerdict, decode_frame, judge_protocol_header};
 use crate::protocol::method::{
     ChannelCloseOk, ChannelOpenOk, ConnectionCloseOk, ConnectionUpdateSecretOk, Method, method_ids,
@@ -15,6 +16,9 @@ pub const RUN_MAX: usize = 256;
 
 /// Largest frame before tune-ok. Above RabbitMQ's 8192, so that a token as password passes.
 const HANDSHAKE_FRAME_MAX: u32 = 65_536;
+
+/// Class and method of basic.publish, which fails when its content does.
+const PUBLISH: (u16, u16) = (60, 40);
 
 /// What the caller must do before it pulls again.
 #[derive(Debug)]
@@ -200,12 +204,10 @@ impl Connection {
         }
         match (frame.kind, frame.channel) {
             (FrameKind::Heartbeat, 0) => Step::Handled,
-            (FrameKind::Heartbeat, _) => unexpected("heartbeat frame on a channel"),
+            (FrameKind::Heartbeat, _) => unexpected(frame),
             (FrameKind::Method, 0) => self.take_connection_method(frame, out),
-            (_, 0) => unexpected("content frame on channel 0"),
-            _ if self.state != ConnectionState::Running => {
-                unexpected("frame on a channel before connection.open")
-            }
+            (_, 0) => unexpected(frame),
+            _ if self.state != ConnectionState::Running => unexpected(frame),
             _ => self.take_channel_frame(frame, bytes, out),
         }
     }
@@ -231,7 +233,7 @@ impl Connection {
         let method = match Method::decode(frame.payload) {
             Ok(method) => method,
             Err(error) => {
-                return Step::Refuse(error.refusal(), method_ids(frame.payload).unwrap_or_default());
+                return Step::Refuse(error.refusal(), error.ids());
             }
         };
         let failed = (method.class_id(), method.method_id());
@@ -291,6 +293,7 @@ impl Connection {
                         Method::ChannelOpenOk(ChannelOpenOk { channel_id: b"" }).encode(number.0, out);
                         Step::Handled
                     }
+                    Err(refusal) if refusal.code == ReplyCode::NotAllowed => Step::Refuse(refusal, (0, 0)),
                     Err(refusal) => Step::Refuse(refusal, failed),
                 }
             }
@@ -309,6 +312,10 @@ impl Connection {
         }
         match Method::decode(frame.payload) {
             Ok(Method::ChannelCloseOk(_)) => self.drop_channel(number),
+            Ok(Method::ChannelOpen(_)) => {
+                let refusal = Refusal::new(ReplyCode::ChannelError, "second 'channel.open' seen");
+                return Step::Refuse(refusal, method_ids(frame.payload).unwrap_or_default());
+            }
             Ok(Method::ChannelClose(_)) => Method::ChannelCloseOk(ChannelCloseOk {}).encode(number.0, out),
             _ => {}
         }
@@ -319,11 +326,11 @@ impl Connection {
         let failed = method_ids(frame.payload).unwrap_or_default();
         let method = match Method::decode(frame.payload) {
             Ok(method) => method,
-            Err(error) => return Step::Refuse(error.refusal(), failed),
+            Err(error) => return Step::Refuse(error.refusal(), error.ids()),
         };
         let channel = self.channel_mut(number).expect("the caller found it open");
         if let Err(error) = channel.assembly.expect_no_content() {
-            return Step::Refuse(error.refusal(), failed);
+            return Step::Refuse(error.refusal(), PUBLISH);
         }
         match method {
             Method::BasicPublish(publish) => {
@@ -359,15 +366,20 @@ impl Connection {
             Ok(true) => Step::Assembled(number),
             Ok(false) => Step::Unfinished(number),
             Err(error @ AssemblyError::TooLarge { .. }) => {
-                Step::RefuseChannel(number, error.refusal(), (60, 40))
+                Step::RefuseChannel(number, error.refusal(), PUBLISH)
             }
-            Err(error) => Step::Refuse(error.refusal(), (0, 0)),
+            Err(error @ (AssemblyError::ExpectedMethod | AssemblyError::Properties)) => {
+                Step::Refuse(error.refusal(), (0, 0))
+            }
+            Err(error) => Step::Refuse(error.refusal(), PUBLISH),
         }
     }
 }
 
-fn unexpected<'i>(what: &str) -> Step<'i> {
-    Step::Refuse(Refusal::new(ReplyCode::UnexpectedFrame, what), (0, 0))
+/// A frame on a channel where none of its kind belongs.
+fn unexpected<'i>(frame: &Frame<'_>) -> Step<'i> {
+    let text = format!("type {}, {}", frame.kind.number(), PayloadSnippet(frame.payload));
+    Step::Refuse(Refusal::new(ReplyCode::UnexpectedFrame, text), (0, 0))
 }
 
 impl ConnectionState {

@@ -80,6 +80,8 @@ counters! {
     messages_confirmed,
     /// Negative confirms, one a message.
     messages_nacked,
+    /// Transactions committed: tx.commit-ok was sent.
+    transactions_committed,
 
     /// Messages delivered to consumers.
     messages_delivered,
@@ -91,6 +93,8 @@ counters! {
     gets_empty,
     /// Deliveries and fetches marked redelivered.
     messages_redelivered,
+    /// Replies for requesters that do not read them.
+    replies_dropped,
     /// Messages acknowledged by clients.
     messages_acked,
     /// Messages rejected or nacked without requeue.

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 /// Tables and arrays a value may lie in; deeper ones are refused, so that no table can exhaust the stack.
-pub const NESTING_MAX: usize = 32;
+pub const NESTING_MAX: usize = 128;
 
 /// Why bytes are not a field table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

@@ -7,8 +7,11 @@ pub mod field_table;
 pub mod ids;
 pub mod message;
 pub mod ordered_slots;
+pub mod pattern;
+pub mod record_fields;
 pub mod reply;
 pub mod short_string;
+pub mod usage;
 
 pub use field_table::{FieldTable, FieldTableRef, FieldValue};
 pub use ids::{
@@ -17,8 +20,10 @@ pub use ids::{
 };
 pub use message::{Content, ContentBuffer};
 pub use ordered_slots::OrderedSlots;
+pub use pattern::{Pattern, PatternError};
 pub use reply::{Closes, Refusal, ReplyCode};
 pub use short_string::ShortString;
+pub use usage::{Share, Usage};
 
 /// Nanoseconds on a monotonic clock whose zero is arbitrary; the only form in which time reaches a pure folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -101,12 +101,16 @@ impl ReplyCode {
     }
 }
 
+/// Most bytes of a shortstr.
+const REPLY_TEXT_BYTES_MAX: usize = 255;
+const ELLIPSIS: &str = "...";
+
 /// A request refused: the code and RabbitMQ's explanation, the part of the reply text after ` - `.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The reply code, which decides what closes.
     pub code: ReplyCode,
-    /// The explanation, of any length; the reply text is cut to a shortstr when it is encoded.
+    /// The explanation, of any length; the reply text is cut to a shortstr.
     pub explanation: String,
 }
 
@@ -119,9 +123,15 @@ impl Refusal {
         }
     }
 
-    /// The whole reply text, `NOT_FOUND - no queue 'q' in vhost '/'`; the encoder cuts it to 255 bytes.
+    /// The whole reply text, `NOT_FOUND - no queue 'q' in vhost '/'`. One that is no shortstr is cut and ends in `...`, as
+    /// in RabbitMQ, but not within a character.
     pub fn reply_text(&self) -> String {
-        format!("{} - {}", self.code.name(), self.explanation)
+        let mut text = format!("{} - {}", self.code.name(), self.explanation);
+        if text.len() > REPLY_TEXT_BYTES_MAX {
+            text.truncate(text.floor_char_boundary(REPLY_TEXT_BYTES_MAX - ELLIPSIS.len()));
+            text.push_str(ELLIPSIS);
+        }
+        text
     }
 }
 

@@ -92,9 +92,43 @@ pub fn base64url(bytes: u128) -> String {
     (0..22).map(digit).collect()
 }
 
+/// The bytes that `base64url` wrote as these characters; `None` for any others.
+pub fn from_base64url(digits: &[u8]) -> Option<u128> {
+    let value = |digit: u8| match digit {
+        b'A'..=b'Z' => Some(digit - b'A'),
+        b'a'..=b'z' => Some(digit - b'a' + 26),
+        b'0'..=b'9' => Some(digit - b'0' + 52),
+        b'-' => Some(62),
+        b'_' => Some(63),
+        _ => None,
+    };
+    let (&last, others) = digits.split_last().filter(|(_, others)| others.len() == 21)?;
+    let join = |bytes: u128, &digit: &u8| Some(bytes << 6 | u128::from(value(digit)?));
+    let bytes = others.iter().try_fold(0, join)?;
+    // Of the last character's six bits, two are the end of the sixteen bytes and four are nothing.
+    let last = value(last).filter(|value| value & 15 == 0)?;
+    Some(bytes << 2 | u128::from(last >> 4))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn characters_become_the_bytes_they_stand_for() {
+        for bytes in [0, 1, u128::MAX, 0x0123_4567_89ab_cdef << 60] {
+            assert_eq!(from_base64url(base64url(bytes).as_bytes()), Some(bytes));
+        }
+        let digits = base64url(u128::MAX);
+        for wrong in [
+            &digits[1..],
+            &format!("{digits}A"),
+            "_____________________x",
+            "/____________________w",
+        ] {
+            assert_eq!(from_base64url(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn sixteen_bytes_become_twenty_two_characters() {

@@ -87,7 +87,7 @@ pub fn headers_after(headers: Option<FieldTableRef<'_>>, death: &Death<'_>) -> F
         .collect();
     let words = [death.exchange, death.queue, death.reason.name().as_bytes()];
     let words = || words.into_iter().map(FieldValue::LongString);
-    if former.is_none() {
+    if headers.get(X_DEATH).is_none() {
         entries.retain(|(name, _)| FIRST_DEATH.iter().all(|first| first.as_bytes() != *name));
         entries.extend(FIRST_DEATH.iter().map(|name| name.as_bytes()).zip(words()));
     }

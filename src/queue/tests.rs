@@ -147,7 +147,9 @@ fn the_next_consumer_of_one_at_a_time_goes_on_though_the_last_one_holds_messages
     for consumer in [acking(1, 2), acking(2, 0), acking(3, 0)] {
         queue.add_consumer(consumer).expect("nobody is exclusive");
     }
-    (1..=3).for_each(|message| drop(queue.push(entry(message))));
+    for message in 1..=3 {
+        queue.push(entry(message));
+    }
     assert_eq!(deliver_all(&mut queue), [(1, 1), (2, 1)]);
     queue.remove_consumer(id(0, 1, 1));
     assert_eq!(deliver_all(&mut queue), [(3, 2)]);

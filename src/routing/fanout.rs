@@ -3,7 +3,7 @@
 use crate::model::ShortString;
 
 use super::Routed;
-use super::targets::{Target, Targets};
+use super::targets::{Target, Targets, whole_identity};
 
 /// The targets of all bindings, each binding told apart by its key and arguments.
 #[derive(Clone, Debug, Default)]
@@ -13,23 +13,15 @@ pub(super) struct FanoutTable {
 
 impl FanoutTable {
     pub(super) fn bind(&mut self, key: &ShortString, arguments: &[u8], target: Target) -> bool {
-        self.targets.insert(target, &identity(key, arguments))
+        self.targets.insert(target, &whole_identity(key, arguments))
     }
 
     pub(super) fn unbind(&mut self, key: &ShortString, arguments: &[u8], target: Target) -> bool {
-        self.targets.remove(target, &identity(key, arguments))
+        self.targets.remove(target, &whole_identity(key, arguments))
     }
 
     #[inline]
     pub(super) fn route(&self, routed: &mut Routed) {
         self.targets.reach(routed);
     }
-}
-
-/// Key and arguments in one; no bytes at all for the common binding that has neither.
-fn identity(key: &ShortString, arguments: &[u8]) -> Vec<u8> {
-    if key.is_empty() && arguments.is_empty() {
-        return Vec::new();
-    }
-    [&[key.as_bytes().len() as u8], key.as_bytes(), arguments].concat()
 }

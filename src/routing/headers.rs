@@ -42,6 +42,7 @@ impl HeadersTable {
     }
 
     pub(super) fn route(&self, headers: Option<FieldTableRef<'_>>, routed: &mut Routed) {
+        routed.decided_for_message_alone();
         let headers: Vec<_> = headers.unwrap_or_default().iter().map_while(Result::ok).collect();
         for (arguments, targets) in &self.patterns {
             if matches(FieldTableRef(arguments), &headers) {

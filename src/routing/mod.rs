@@ -16,11 +16,21 @@
 //! consumers, owners and messages: it is given bytes and gives back ids. A returned id may be of a queue that is just
 //! gone; whoever delivers drops that.
 
+mod binding_list;
+#[cfg(test)]
+mod choice_tests;
+mod consistent_hash;
 mod delayed;
 mod direct;
+mod envelope;
 mod fanout;
+mod hash;
 mod headers;
+mod local_random;
+mod modulus_hash;
+mod random;
 mod recent_history;
+mod table;
 mod targets;
 #[cfg(test)]
 mod tests;
@@ -31,11 +41,13 @@ use std::collections::HashMap;
 
 use foldhash::fast::FixedState;
 
-use crate::model::{FieldTableRef, QueueId, Refusal, ReplyCode, ShortString};
+use crate::model::{QueueId, Refusal, ReplyCode, ShortString};
 use crate::topology::refusal::{Entity, not_found};
-use crate::topology::{Binding, Change, DEFAULT_VHOST, ExchangeMemory, Topology};
+use crate::topology::{Binding, Change, DEFAULT_VHOST, Exchange, ExchangeMemory, Topology};
 
 pub use delayed::{DELAY, delay_of};
+pub use envelope::Envelope;
+
 use targets::{ExchangeSlot, Target};
 use topic::TopicScratch;
 use vhost_routes::VhostRoutes;
@@ -60,6 +72,10 @@ pub enum RouteError {
 pub struct Routed {
     /// The queues, each once, in ascending order of ids.
     pub queues: Vec<QueueId>,
+    /// Whether an exchange was met that decided by more than the routing keys: by headers, properties, chance, or where
+    /// the publisher lives. If not, the route holds for every message of this exchange and routing key while the
+    /// topology's epoch stays, and may be kept.
+    pub is_for_message_alone: bool,
     /// Exchanges that the walk has entered, ascending.
     seen: Vec<ExchangeSlot>,
     /// Exchanges entered and not yet looked into.
@@ -67,6 +83,8 @@ pub struct Routed {
     /// Matches of the exchange that is looked into.
     matches: usize,
     topic: TopicScratch,
+    /// Where the message's random numbers come from.
+    chance: u64,
 }
 
 impl Default for Router {
@@ -93,7 +111,7 @@ impl Router {
     /// of the topology; a core applies both before it routes again. A change that does not fit is passed over.
     pub fn apply(&mut self, change: &Change) {
         match change {
-            Change::VhostDeclared { name } => {
+            Change::VhostDeclared { name, .. } => {
                 let hash = self.vhosts.hasher().clone();
                 self.vhosts
                     .entry(name.clone())
@@ -123,46 +141,60 @@ impl Router {
             }
             // Other queues enter the tables by their bindings, which are unbound before a queue is deleted.
             Change::QueueDeleted { .. } => {}
+            Change::VhostDescribed { .. } | Change::VhostLimited { .. } => {}
+            // What policies say of exchanges, `choose_alternates` takes from the topology.
+            Change::PolicySet { .. } | Change::PolicyCleared { .. } => {}
         }
     }
 
-    /// Finds the queues of a message published to `exchange` and puts them into `routed`; none found is no error.
-    /// `headers` are the message's, decoded only if a headers exchange is met.
+    /// Takes over the alternate exchanges that `change` may have changed, from a topology that has applied it already.
+    pub fn choose_alternates(&mut self, change: &Change, topology: &Topology) {
+        match change {
+            Change::ExchangeDeclared { vhost, exchange } => {
+                let exchange = topology.exchange(vhost.as_bytes(), exchange.name.as_bytes());
+                self.choose_alternates_of(vhost, exchange.into_iter());
+            }
+            Change::PolicySet { vhost, .. } | Change::PolicyCleared { vhost, .. } => {
+                self.choose_alternates_of(vhost, topology.exchanges(vhost.as_bytes()));
+            }
+            _ => {}
+        }
+    }
+
+    fn choose_alternates_of<'a>(
+        &mut self,
+        vhost: &ShortString,
+        exchanges: impl Iterator<Item = &'a Exchange>,
+    ) {
+        if let Some(routes) = self.vhosts.get_mut(vhost) {
+            exchanges.for_each(|exchange| routes.set_alternate(&exchange.name, &exchange.alternate));
+        }
+    }
+
+    /// Finds the queues of a message published to `exchange` and puts them into `routed`; none found is no error. It goes
+    /// where any of its routing keys leads, and to an alternate exchange only when none leads anywhere.
     #[inline]
     pub fn route(
         &self,
         topology: &Topology,
         vhost: &[u8],
         exchange: &[u8],
-        routing_key: &[u8],
-        headers: Option<FieldTableRef<'_>>,
-        routed: &mut Routed,
-    ) -> Result<(), RouteError> {
-        self.route_keys(topology, vhost, exchange, &[routing_key], headers, routed)
-    }
-
-    /// The same with several routing keys, as a message with `CC` or `BCC` headers has: it goes where any of them
-    /// leads, and to an alternate exchange only when none leads anywhere.
-    pub fn route_keys(
-        &self,
-        topology: &Topology,
-        vhost: &[u8],
-        exchange: &[u8],
-        routing_keys: &[&[u8]],
-        headers: Option<FieldTableRef<'_>>,
+        envelope: &Envelope<'_>,
         routed: &mut Routed,
     ) -> Result<(), RouteError> {
         routed.queues.clear();
+        routed.is_for_message_alone = false;
         let routes = self.vhosts.get(vhost).ok_or(RouteError::NoExchange)?;
         if exchange.is_empty() {
             routed.queues.extend(
-                routing_keys
+                envelope
+                    .routing_keys
                     .iter()
                     .filter_map(|key| topology.queue_id(vhost, key)),
             );
         } else {
             let slot = routes.slot_of(exchange).ok_or(RouteError::NoExchange)?;
-            routes.walk(slot, routing_keys, headers, routed);
+            routes.walk(slot, envelope, topology, routed);
         }
         if routed.queues.len() > 1 {
             routed.queues.sort_unstable();
@@ -178,16 +210,6 @@ impl Router {
             Some(slot) if routes.is_internal(slot) => Err(RouteError::Internal),
             _ => Ok(()),
         }
-    }
-
-    /// Whether a message's headers can decide where it goes: a headers exchange can be reached. If not, a route may
-    /// be kept by (exchange, routing key) while the topology's epoch stays.
-    pub fn route_depends_on_headers(&self, vhost: &[u8], exchange: &[u8]) -> bool {
-        let found = self
-            .vhosts
-            .get(vhost)
-            .and_then(|routes| Some((routes, routes.slot_of(exchange)?)));
-        found.is_some_and(|(routes, slot)| routes.reaches_headers_exchange(slot))
     }
 
     fn change_bindings(&mut self, binding: &Binding, change: fn(&mut VhostRoutes, &Binding)) {
@@ -220,6 +242,18 @@ impl Routed {
             Target::Queue(queue) => self.queues.push(queue),
             Target::Exchange(exchange) => self.enter(exchange),
         }
+    }
+
+    /// The route holds for no other message.
+    #[inline]
+    fn decided_for_message_alone(&mut self) {
+        self.is_for_message_alone = true;
+    }
+
+    /// The next random number of this message.
+    fn draw(&mut self) -> u64 {
+        self.chance = self.chance.wrapping_add(hash::STEP);
+        hash::mix(self.chance)
     }
 
     /// Puts an exchange on the walk, unless it was there before.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::FieldTable;
-use crate::topology::tests::{EXCHANGES, any_operation, decide};
+use crate::topology::tests::{EXCHANGES, any_operation, any_operation_on, decide};
 use crate::topology::{Destination, ExchangeKind};
 
 /// Whether a routing key fits a topic pattern, by the definition.
@@ -38,6 +38,7 @@ fn naive_matches(kind: ExchangeKind, binding: &Binding, key: &[u8], message: &Fi
         ExchangeKind::Delayed => unreachable!("what is due is routed by another type"),
         ExchangeKind::Topic => topic_matches(binding.routing_key.as_bytes(), key),
         ExchangeKind::Headers => headers::matches(binding.arguments.as_ref(), &headers),
+        other => panic!("{other:?} has no rule for one binding by itself"),
     }
 }
 
@@ -93,7 +94,7 @@ proptest! {
 
     #[test]
     fn the_router_agrees_with_a_naive_evaluation(
-        operations in prop::collection::vec(any_operation(), 1..90),
+        operations in prop::collection::vec(any_operation_on(&ExchangeKind::ALL[..4]), 1..90),
         messages in prop::collection::vec(
             (prop::sample::select(&EXCHANGES[..]), prop::sample::subsequence(vec!["", "a", "a.b", "a.c.b"], 1..3), any_message()),
             1..12,
@@ -114,8 +115,8 @@ proptest! {
         }
         for (exchange, keys, message) in &messages {
             let keys: Vec<_> = keys.iter().map(|key| key.as_bytes()).collect();
-            let headers = Some(message.as_ref());
-            let verdict = router.route_keys(&topology, b"/", exchange.as_bytes(), &keys, headers, &mut routed);
+            let envelope = Envelope { routing_keys: &keys, headers: Some(message.as_ref()), ..Envelope::default() };
+            let verdict = router.route(&topology, b"/", exchange.as_bytes(), &envelope, &mut routed);
             match topology.exchange(b"/", exchange.as_bytes()) {
                 None => prop_assert_eq!(verdict, Err(RouteError::NoExchange)),
                 Some(found) => {
@@ -124,7 +125,7 @@ proptest! {
                     let expected: Vec<_> = naive_route(&topology, exchange, &keys, message).into_iter().collect();
                     prop_assert_eq!(verdict, Ok(()));
                     prop_assert_eq!(&routed.queues, &expected, "{} {:?} {:?}", exchange, keys, message);
-                    if !router.route_depends_on_headers(b"/", exchange.as_bytes()) {
+                    if !routed.is_for_message_alone {
                         let without = naive_route(&topology, exchange, &keys, &FieldTable::default());
                         prop_assert_eq!(without.into_iter().collect::<Vec<_>>(), expected);
                     }
@@ -137,6 +138,7 @@ proptest! {
     fn a_router_fed_with_a_snapshot_agrees_with_one_that_saw_it_grow(
         operations in prop::collection::vec(any_operation(), 1..60),
         message in any_message(),
+        chance in any::<u64>(),
     ) {
         let (mut topology, mut grown) = (Topology::new(), Router::new());
         for (number, operation) in (1..).zip(&operations) {
@@ -151,9 +153,10 @@ proptest! {
         topology.snapshot_durable().for_each(|change| fed.apply(&change));
         let (mut one, mut other) = (Routed::default(), Routed::default());
         for exchange in EXCHANGES {
-            let (exchange, headers) = (exchange.as_bytes(), Some(message.as_ref()));
-            let verdict = grown.route(&topology, b"/", exchange, b"a.b", headers, &mut one);
-            prop_assert_eq!(fed.route(&topology, b"/", exchange, b"a.b", headers, &mut other), verdict);
+            let headers = Some(message.as_ref());
+            let envelope = Envelope { routing_keys: &[b"a.b"], headers, chance, ..Envelope::default() };
+            let verdict = grown.route(&topology, b"/", exchange.as_bytes(), &envelope, &mut one);
+            prop_assert_eq!(fed.route(&topology, b"/", exchange.as_bytes(), &envelope, &mut other), verdict);
             prop_assert_eq!(&one.queues, &other.queues);
         }
     }
@@ -162,7 +165,8 @@ proptest! {
 #[test]
 fn a_missing_exchange_and_an_internal_one_refuse_a_publish() {
     let router = Router::new();
-    let verdict = router.route(&Topology::new(), b"/", b"x", b"", None, &mut Routed::default());
+    let envelope = Envelope::default();
+    let verdict = router.route(&Topology::new(), b"/", b"x", &envelope, &mut Routed::default());
     let refusal = verdict.expect_err("there is no x").refusal(b"/", b"x");
     assert_eq!(
         refusal.to_string(),

@@ -11,11 +11,12 @@
 
 use super::Shard;
 use super::publish::Run;
+use super::queues::QueueSlot;
 use super::transfer::Cause;
 use crate::model::{Content, QueueSequence};
 use crate::protocol::properties::Properties;
-use crate::queue::Occasion;
 use crate::queue::dead_letter::DeathReason;
+use crate::queue::{Limits, Occasion};
 use crate::routing::delay_of;
 use crate::topology::Overflow;
 
@@ -61,7 +62,7 @@ impl Shard {
         let mut must_sync = false;
         for at in 0..run.places.len() {
             let wishes = Wishes::of(run.content(at).properties);
-            let (mut durable, mut transient) = (Vec::new(), Vec::new());
+            let (mut durable, mut transient, mut refusing) = (Vec::new(), Vec::new(), Vec::new());
             for &slot in queue_slots {
                 if self.queues.get_mut(slot).is_none_or(|queue| queue.is_frozen) {
                     continue;
@@ -69,11 +70,15 @@ impl Shard {
                 match self.takes(slot, run.content(at), run.places[at].is_persistent) {
                     Some(true) => durable.push(slot),
                     Some(false) => transient.push(slot),
-                    None => self.note_refusal(at as u32),
+                    None => refusing.push(slot),
                 }
             }
             must_sync |= !durable.is_empty();
             self.admit_one(&durable, &transient, run, at, wishes);
+            // The message is in its queues before what becomes of it elsewhere gets there.
+            for slot in refusing {
+                self.refuse(slot, run.content(at), at as u32);
+            }
         }
         must_sync
     }
@@ -96,9 +101,14 @@ impl Shard {
         }
     }
 
-    fn note_refusal(&mut self, at: u32) {
+    /// A queue does not take message `at` of the run: its publisher is told, and it is dead-lettered if the queue says so.
+    fn refuse(&mut self, queue_slot: u32, content: Content<'_>, at: u32) {
         if self.refused.last() != Some(&at) {
             self.refused.push(at);
+        }
+        let is_kept = |queue: &mut QueueSlot| queue.settings.overflow == Overflow::RejectPublishDlx;
+        if self.queues.get_mut(queue_slot).is_some_and(is_kept) {
+            self.dead_letter_refused(queue_slot, content);
         }
     }
 
@@ -113,13 +123,7 @@ impl Shard {
         }
         self.deliver_while(queue_slot, |queue| queue.would_overflow(body_bytes));
         let queue = self.queues.get_mut(queue_slot)?;
-        if !queue.would_overflow(body_bytes) {
-            return Some(is_durable);
-        }
-        if overflow == Overflow::RejectPublishDlx {
-            self.dead_letter_refused(queue_slot, content);
-        }
-        None
+        (!queue.would_overflow(body_bytes)).then_some(is_durable)
     }
 
     /// A message has its place: notes when it runs out, and lets go what is too much.
@@ -156,20 +160,15 @@ impl Shard {
         }
     }
 
-    /// Lets go the first messages while more is ready than may be.
+    /// Lets go the first messages while more is ready than may be, once consumers have taken what they can.
     pub(super) fn keep_limits(&mut self, queue_slot: u32) {
-        let overflows = |shard: &mut Shard| {
-            shard
-                .queues
-                .get_mut(queue_slot)
-                .is_some_and(|queue| queue.overflows())
-        };
-        if !overflows(self) {
-            return;
-        }
-        self.deliver_while(queue_slot, |queue| queue.overflows());
-        while overflows(self) {
-            let queue = self.queues.get_mut(queue_slot).expect("it overflows");
+        self.deliver_while(queue_slot, |queue| queue.has_surplus());
+        self.drop_surplus(queue_slot);
+    }
+
+    /// Lets go the first messages while more is ready than may be.
+    pub(super) fn drop_surplus(&mut self, queue_slot: u32) {
+        while let Some(queue) = self.queues.get_mut(queue_slot).filter(|q| q.has_surplus()) {
             let Some((sequence, entry)) = queue.queue.take_front() else {
                 return;
             };
@@ -177,8 +176,14 @@ impl Shard {
         }
     }
 
+    /// Messages are about to come back to a queue with limits: consumers who wait take what was ready before, as what comes
+    /// back counts against the limits before it is delivered again (as in RabbitMQ).
+    pub(super) fn deliver_before_return(&mut self, queue_slot: u32) {
+        self.deliver_while(queue_slot, |queue| queue.limits != Limits::NONE);
+    }
+
     /// Delivers while consumers wait and `is_needed` says so.
-    fn deliver_while(&mut self, queue_slot: u32, is_needed: impl Fn(&super::queues::QueueSlot) -> bool) {
+    fn deliver_while(&mut self, queue_slot: u32, is_needed: impl Fn(&QueueSlot) -> bool) {
         while self
             .queues
             .get_mut(queue_slot)

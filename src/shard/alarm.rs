@@ -5,7 +5,7 @@
 //! Connections").
 //!
 //! An alarm is about what queues hold, of which consumers make an end. Messages whose bodies are still coming raise none
-//! and keep none up: a connection that waits could not finish them. They may take what the budget has left, and at least
+//! and keep none up: a connection that waits could not finish them. So it is with what transactions keep. They may take what the budget has left, and at least
 //! the size of the largest message; beyond that, the connection that holds the most is closed.
 //!
 //! Not part of the budget: receive buffers, what a connection that waits has sent already (a receive buffer at most), and
@@ -17,6 +17,7 @@ use super::connections::Hold;
 use super::mailbox::ShardMessage;
 use super::publish::BASIC_PUBLISH;
 use super::queues::QueueSlot;
+use crate::channel::Channel;
 use crate::model::{ChannelNumber, Moment, Refusal, ReplyCode, ShardId};
 use crate::protocol::method::{ConnectionBlocked, ConnectionUnblocked, Method};
 use tracing::{info, warn};
@@ -154,7 +155,7 @@ impl Shard {
     }
 
     /// While unfinished messages take too much, the connection that holds the most of them is closed (506).
-    fn bound_unfinished(&mut self) {
+    pub(super) fn bound_unfinished(&mut self) {
         if self.unfinished_bytes <= self.unfinished_bytes_max() {
             return;
         }
@@ -194,7 +195,7 @@ impl Shard {
         let connection = self.connections.get_mut(slot);
         connection.map_or(0, |connection| {
             let channels = connection.connection.channels();
-            channels.map(|channel| channel.assembly.held()).sum()
+            channels.map(Channel::held).sum()
         })
     }
 

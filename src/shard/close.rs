@@ -122,7 +122,7 @@ impl Shard {
         }
         let id = connection.id;
         let hold = connection.hold.take();
-        if let Some(Hold::Publish { .. }) = hold {
+        if let Some(Hold::Publish { .. } | Hold::Commit { .. }) = hold {
             self.waiting_for_credit.retain(|&waiting| waiting != slot);
             self.alarms.forget(slot);
         }
@@ -180,8 +180,9 @@ impl Shard {
         let Some(channel) = connection.connection.channel_mut(number) else {
             return;
         };
-        self.unfinished_bytes -= channel.assembly.take_held();
+        self.unfinished_bytes -= channel.assembly.take_held() + channel.roll_back();
         channel.assembly.abandon();
+        channel.reply_consumer = None;
         let consumers = channel.consumers.take_all();
         let mut unacked = Vec::new();
         channel.settle_all(&mut unacked);

@@ -264,6 +264,10 @@ impl Shard {
                 continue;
             };
             confirms.has_answers = false;
+            if channel.transaction.is_some() {
+                self.committing.push((id, number));
+                continue;
+            }
             let (before, bytes_before) = (confirms.outstanding(), connection.outbound.len());
             while let Some(answer) = confirms.next_answer() {
                 answer.encode(number, connection.outbound.buffer());

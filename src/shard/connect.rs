@@ -2,7 +2,7 @@
 
 use super::connections::{Hold, Peer};
 use super::{Shard, mailbox};
-use crate::auth::{Mechanism, User};
+use crate::auth::Mechanism;
 use crate::connection::{Connection, ConnectionState, Pulled, Step};
 use crate::model::{ChannelNumber, ConnectionId, Moment, ShortString};
 use crate::protocol::publish::RecognisedPublish;
@@ -186,14 +186,22 @@ impl Shard {
 
     fn open(&mut self, slot: u32, vhost: &[u8]) -> Next {
         let connection = self.connections.get_mut(slot).expect("the step came from it");
-        let user = User {
-            name: connection.connection.user().clone(),
+        let user = connection.connection.user().clone();
+        let shares = match self.admit_connection(&user, vhost) {
+            Ok(shares) => shares,
+            Err(refusal) => return self.refuse_connection(slot, &refusal, (10, 40)),
         };
-        if let Err(refusal) = self.users.may_open_vhost(&user, vhost) {
-            return self.refuse_connection(slot, &refusal, (10, 40));
-        }
+        let record = self
+            .users
+            .get(user.as_bytes())
+            .expect("who may open a vhost is a user");
+        let connection = self.connections.get_mut(slot).expect("the step came from it");
+        connection.shares = Some(shares);
+        connection
+            .connection
+            .count_channels(record.usage.channels.clone(), record.limits.max_channels);
         let vhost = ShortString::new(vhost).expect("the decoder bounds a shortstr");
-        info!(connection = %connection.id, user = %user.name, vhost = %vhost, "connection open");
+        info!(connection = %connection.id, user = %user, vhost = %vhost, "connection open");
         connection.connection.opened(vhost, connection.outbound.buffer());
         self.connections.note_opened(slot);
         Next::Pull

@@ -2,7 +2,7 @@
 
 use crate::channel::{Channel, ChannelConsumer};
 use crate::connection::Connection;
-use crate::model::{ChannelNumber, ConnectionId, ConsumerId, QueueId, ShardId, ShortString};
+use crate::model::{ChannelNumber, ConnectionId, ConsumerId, QueueId, ShardId, Share, ShortString};
 use crate::net::Outbound;
 use crate::runtime::ReceiveBuffer;
 use crate::shard::control::ControlAction;
@@ -72,6 +72,11 @@ pub enum Hold {
     Publish {
         /// That channel, if it does.
         assembled: Option<ChannelNumber>,
+    },
+    /// Its transaction to be committed.
+    Commit {
+        /// The channel that commits.
+        channel: ChannelNumber,
     },
     /// Its client to read the replies it asked for.
     Output,
@@ -155,6 +160,8 @@ pub struct ConnectionSlot {
     pub replied_bytes: usize,
     /// Whether it has opened its vhost.
     pub was_opened: bool,
+    /// What it takes of the limits of its vhost and its user.
+    pub shares: Option<[Share; 2]>,
     /// Whether its consumers are paused because it takes its deliveries too slowly.
     pub is_congested: bool,
     /// Whether its client was told connection.blocked.
@@ -211,6 +218,7 @@ impl Connections {
             hold: None,
             replied_bytes: 0,
             was_opened: false,
+            shares: None,
             is_congested: false,
             is_blocked: false,
             has_output: false,

@@ -7,6 +7,8 @@ use super::declare::short;
 use super::mailbox::{ConsumeRequest, ShardMessage};
 use super::obey::{At, FoundQueue};
 use super::queues::NO_SLOT;
+use crate::auth::Access;
+use crate::channel::reply_to::is_reply_queue;
 use crate::channel::{ChannelConsumer, Consumers};
 use crate::model::{ConsumerId, FieldTableRef, Refusal, ReplyCode, ShortString};
 use crate::protocol::method::*;
@@ -14,11 +16,14 @@ use crate::topology::QueueType;
 
 impl Shard {
     pub(super) fn consume(&mut self, at: At, consume: &BasicConsume<'_>) -> Result<Next, Refusal> {
+        if is_reply_queue(consume.queue) {
+            return self.consume_replies(at, consume);
+        }
         let channel = self.channel_of(at);
         // RabbitMQ looks at the tag before it looks for the queue, unless that has no name.
         channel.queue_named(consume.queue)?;
-        channel.consumers.check_tag_is_free(consume.consumer_tag)?;
-        let found = self.accessible_queue(at, consume.queue)?;
+        channel.check_tag_is_free(consume.consumer_tag)?;
+        let found = self.accessible_queue(at, Access::Read, consume.queue)?;
         let (queue, owner) = (found.id, found.owner);
         let tag = match consume.consumer_tag.is_empty() {
             true => Consumers::tag_for(self.random.next_u128()),
@@ -61,7 +66,9 @@ impl Shard {
     pub(super) fn cancel(&mut self, at: At, cancel: &BasicCancel<'_>) -> Result<Next, Refusal> {
         let tag = short(cancel.consumer_tag);
         let connection = self.id_at(at.slot);
-        let Some(consumer) = self.channel_of(at).consumers.by_tag(cancel.consumer_tag) else {
+        let channel = self.channel_of(at);
+        let Some(consumer) = channel.consumers.by_tag(cancel.consumer_tag) else {
+            channel.reply_consumer.take_if(|consumer| consumer.tag == tag);
             return match cancel.nowait {
                 true => Ok(Next::Pull),
                 false => self.answer_at(
@@ -92,7 +99,7 @@ impl Shard {
     }
 
     pub(super) fn get(&mut self, at: At, get: &BasicGet<'_>) -> Result<Next, Refusal> {
-        let found = self.accessible_queue(at, get.queue)?;
+        let found = self.accessible_queue(at, Access::Read, get.queue)?;
         let (queue, owner) = (found.id, found.owner);
         let getter = ConsumerId {
             connection: self.id_at(at.slot),

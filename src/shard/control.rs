@@ -8,6 +8,9 @@
 //! answered too only when everything decided before it is applied everywhere, so that whoever was told of a queue
 //! finds it from any connection. `decided` runs ahead of the copies that cores route by.
 
+use super::control_change::ControlChange;
+use super::import::Decision;
+use crate::auth::Users;
 use crate::model::{
     ConnectionId, FieldTable, Lsn, QueueId, Refusal, ReplyCode, ShardId, ShortString, VSHARD_COUNT, VshardId,
 };
@@ -145,7 +148,7 @@ pub struct PendingAnswer {
 #[derive(Debug)]
 struct PendingChange {
     number: u64,
-    change: Change,
+    change: ControlChange,
     /// The record that must be durable first: that of the last change of the same decision that is logged, if one is.
     durable_at: Option<Lsn>,
 }
@@ -153,6 +156,7 @@ struct PendingChange {
 /// The control shard's state.
 pub struct Control {
     decided: Topology,
+    users: Users,
     queues_of_shard: Vec<u32>,
     vshard_turn: u16,
     next_queue: u64,
@@ -164,14 +168,16 @@ pub struct Control {
 }
 
 impl Control {
-    /// Control over `shards` cores, beginning from the recovered `topology`; `next_queue` is above every queue id ever given.
-    pub fn new(topology: Topology, shards: u16, next_queue: u64) -> Self {
+    /// Control over `shards` cores, beginning from the recovered `topology` and `users`; `next_queue` is above every queue id
+    /// ever given.
+    pub fn new(topology: Topology, users: Users, shards: u16, next_queue: u64) -> Self {
         let mut queues_of_shard = vec![0; usize::from(shards)];
         for queue in topology.queues() {
             queues_of_shard[usize::from(queue.owner.0)] += 1;
         }
         Self {
             decided: topology,
+            users,
             queues_of_shard,
             vshard_turn: 0,
             next_queue,
@@ -188,12 +194,21 @@ impl Control {
         &self.decided
     }
 
+    /// The users as decided.
+    pub fn users(&self) -> &Users {
+        &self.users
+    }
+
     /// Decides `request`. `append` logs the durable changes of a decision, all or none, and returns the last one's record
     /// number.
-    pub fn decide(&mut self, request: ControlRequest, append: &mut dyn FnMut(&[&Change]) -> Lsn) {
+    pub fn decide(&mut self, request: ControlRequest, append: &mut dyn FnMut(&[&ControlChange]) -> Lsn) {
         let verdict = self.judge(&request);
         let answer = verdict.map(|(changes, answer)| {
-            self.enqueue(changes, append);
+            let mut decision = Decision::default();
+            for change in changes {
+                self.take(&mut decision, change.into());
+            }
+            self.enqueue(decision, append);
             answer
         });
         self.answers.push_back(PendingAnswer {
@@ -204,7 +219,7 @@ impl Control {
     }
 
     /// Takes the changes that may be announced now that the log is durable up to `durable`, with the number of the last.
-    pub fn announce(&mut self, durable: Lsn) -> Option<(u64, Vec<Change>)> {
+    pub fn announce(&mut self, durable: Lsn) -> Option<(u64, Vec<ControlChange>)> {
         let mut changes = Vec::new();
         while let Some(next) = self.unannounced.front() {
             if next.durable_at.is_some_and(|lsn| lsn > durable) {
@@ -234,16 +249,19 @@ impl Control {
         Some((next.reply_to, next.answer))
     }
 
-    /// Makes the changes of one decision true here, and announces them together once they may be.
-    fn enqueue(&mut self, changes: Vec<Change>, append: &mut dyn FnMut(&[&Change]) -> Lsn) {
-        let mut durable = Vec::new();
-        for change in &changes {
-            if change.is_durable(&self.decided) {
-                durable.push(change);
-            }
-            self.count_queues(change);
-            self.decided.apply(change);
+    /// Adds a change to a decision, and makes it true here.
+    pub(super) fn take(&mut self, decision: &mut Decision, change: ControlChange) {
+        if change.is_durable(&self.decided) {
+            decision.durable.push(decision.changes.len());
         }
+        self.make_true(&change);
+        decision.changes.push(change);
+    }
+
+    /// Announces the changes of a decision together once they may be.
+    pub(super) fn enqueue(&mut self, decision: Decision, append: &mut dyn FnMut(&[&ControlChange]) -> Lsn) {
+        let Decision { changes, durable } = decision;
+        let durable: Vec<_> = durable.iter().map(|&at| &changes[at]).collect();
         let durable_at = (!durable.is_empty()).then(|| append(&durable));
         for change in changes {
             self.decided_number += 1;
@@ -252,6 +270,19 @@ impl Control {
                 change,
                 durable_at,
             });
+        }
+    }
+
+    fn make_true(&mut self, change: &ControlChange) {
+        match change {
+            ControlChange::Topology(change) => {
+                self.count_queues(change);
+                self.decided.apply(change);
+                if let Change::VhostDeleted { name } = change {
+                    self.users.forget_vhost(name);
+                }
+            }
+            ControlChange::Users(change) => self.users.apply(change),
         }
     }
 
@@ -383,21 +414,21 @@ impl Control {
                 },
             ));
         }
+        self.check_queue_limit(&request.vhost, name)?;
         let lane = self.lane_asked_for(request, name, arguments)?;
         let near = (*exclusive || *server_named).then_some(connection.shard);
-        let owner = lane.or(near).unwrap_or_else(|| self.least_loaded_shard());
+        let (id, vshard, owner) = self.place_queue(lane.or(near));
         let definition = QueueDefinition {
-            id: QueueId(self.next_queue),
+            id,
             vhost: request.vhost.clone(),
             name: name.clone(),
-            vshard: self.vshard_on(owner),
+            vshard,
             owner,
             durable: *durable && !*exclusive,
             exclusive: exclusive.then_some(*connection),
             auto_delete: *auto_delete,
             arguments: arguments.clone(),
         };
-        self.next_queue += 1;
         let answer = ControlAnswer::QueueDeclared {
             queue: definition.id,
             created: true,
@@ -405,27 +436,41 @@ impl Control {
         Ok((vec![Change::QueueDeclared(definition)], answer))
     }
 
+    /// 406 when the vhost has as many queues as it may; control knows all of them.
+    fn check_queue_limit(&self, vhost: &ShortString, name: &ShortString) -> Result<(), Refusal> {
+        let limits = self.decided.vhost_limits(vhost.as_bytes()).unwrap_or_default();
+        let count = self.decided.queue_count(vhost.as_bytes()) as u64;
+        match limits.max_queues {
+            Some(most) if count >= most => {
+                let text = format!(
+                    "cannot declare queue '{name}': queue limit in vhost '{vhost}' ({most}) is reached"
+                );
+                Err(Refusal::new(ReplyCode::PreconditionFailed, text))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The queue in which a new exchange remembers, if it does.
-    fn memory_of(&mut self, change: Option<&Change>) -> Result<Option<Change>, Refusal> {
+    pub(super) fn memory_of(&mut self, change: Option<&Change>) -> Result<Option<Change>, Refusal> {
         let Some(Change::ExchangeDeclared { vhost, exchange }) = change else {
             return Ok(None);
         };
         let Some((name, arguments)) = ExchangeMemory::queue_of(vhost.as_bytes(), exchange)? else {
             return Ok(None);
         };
-        let owner = self.least_loaded_shard();
+        let (id, vshard, owner) = self.place_queue(None);
         let definition = QueueDefinition {
-            id: QueueId(self.next_queue),
+            id,
             vhost: vhost.clone(),
             name,
-            vshard: self.vshard_on(owner),
+            vshard,
             owner,
             durable: exchange.durable,
             exclusive: None,
             auto_delete: false,
             arguments,
         };
-        self.next_queue += 1;
         Ok(Some(Change::QueueDeclared(definition)))
     }
 
@@ -450,6 +495,14 @@ impl Control {
                 Err(Refusal::new(ReplyCode::PreconditionFailed, text))
             }
         }
+    }
+
+    /// Id, vshard and owner of a new queue, which lives on `owner` or where there is most room.
+    pub(super) fn place_queue(&mut self, owner: Option<ShardId>) -> (QueueId, VshardId, ShardId) {
+        let owner = owner.unwrap_or_else(|| self.least_loaded_shard());
+        let id = QueueId(self.next_queue);
+        self.next_queue += 1;
+        (id, self.vshard_on(owner), owner)
     }
 
     fn least_loaded_shard(&self) -> ShardId {
@@ -501,7 +554,7 @@ mod tests {
 
     #[test]
     fn a_deletion_is_logged_and_announced_as_one_decision() {
-        let mut control = Control::new(bound_queue(), 1, 8);
+        let mut control = Control::new(bound_queue(), Users::default(), 1, 8);
         let request = ControlRequest {
             reply_to: ReplyTo::Nobody,
             vhost: ShortString::from("/"),
@@ -519,6 +572,6 @@ mod tests {
         assert_eq!(control.announce(Lsn(4)), None);
         let (number, changes) = control.announce(Lsn(5)).expect("it is durable");
         assert_eq!((number, changes.len()), (3, 3));
-        assert_eq!(changes[2], Change::QueueDeleted { id: QUEUE });
+        assert_eq!(changes[2], Change::QueueDeleted { id: QUEUE }.into());
     }
 }

@@ -15,6 +15,7 @@ use super::connections::Peer;
 use super::mailbox::Batch;
 use super::start::{CoreParts, StopRequest};
 use super::{Event, Outputs, Shard};
+use crate::definitions::Definitions;
 use crate::model::{Moment, ShardId};
 use crate::net::{
     AcceptedSocket, ListenerHandle, SendProgress, SocketEvent, SocketHandle, SocketToken, start_listener,
@@ -54,6 +55,8 @@ pub enum HelperReply {
     Synced(SyncRequest, io::Result<()>),
     /// A segment is prepared.
     Prepared(Prepared),
+    /// A file of definitions was read.
+    Definitions(Box<Definitions>),
 }
 
 /// A core's shard with its sockets, rings and helpers.
@@ -188,6 +191,7 @@ impl CoreLoop {
             self.events.push(match reply {
                 HelperReply::Synced(request, result) => Event::Synced(request, result),
                 HelperReply::Prepared(prepared) => Event::Prepared(prepared),
+                HelperReply::Definitions(definitions) => Event::Definitions(definitions),
             });
         }
     }

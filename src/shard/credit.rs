@@ -5,6 +5,7 @@ use super::Shard;
 use super::connect::Next;
 use super::connections::Hold;
 use crate::channel::Destination;
+use crate::channel::reply_to::ReplyAddress;
 use crate::model::ChannelNumber;
 
 impl Shard {
@@ -14,6 +15,12 @@ impl Shard {
         destinations
             .iter()
             .all(|destination| self.mailbox.has_credit(destination.owner))
+    }
+
+    /// The same for a message that goes to requesters as well.
+    pub(super) fn has_credit_for_all(&self, destinations: &[Destination], replies: &[ReplyAddress]) -> bool {
+        let mut requesters = replies.iter().map(|address| address.consumer.connection.shard);
+        self.has_credit_for(destinations) && requesters.all(|shard| self.mailbox.has_credit(shard))
     }
 
     /// Lets a connection wait until the lanes it publishes to have credit again.
@@ -37,12 +44,16 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        let Some(Hold::Publish { assembled }) = connection.hold else {
-            return;
-        };
-        self.resume(slot);
-        if let Some(channel) = assembled {
-            self.publish_assembled(slot, channel);
+        let id = connection.id;
+        match connection.hold {
+            Some(Hold::Publish { assembled }) => {
+                self.resume(slot);
+                if let Some(channel) = assembled {
+                    self.publish_assembled(slot, channel);
+                }
+            }
+            Some(Hold::Commit { channel }) => self.carry_commit(id, channel),
+            _ => {}
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use super::Shard;
 use super::control::{ControlRequest, ReplyTo};
+use super::control_change::ControlChange;
 use super::mailbox::ShardMessage;
 use super::queues::QueueSlot;
-use crate::model::ShardId;
+use crate::model::{Lsn, ShardId};
+use crate::storage::Log;
 use crate::topology::Change;
 use std::sync::Arc;
 
@@ -13,10 +15,7 @@ impl Shard {
     pub(super) fn decide(&mut self, request: ControlRequest) {
         let Shard { control, log, .. } = self;
         let control = control.as_mut().expect("requests go to the control shard");
-        control.decide(request, &mut |decision| {
-            let encoded: Vec<Vec<u8>> = decision.iter().map(|change| encoded(change)).collect();
-            log.append_topology(encoded.iter().map(Vec::as_slice))
-        });
+        control.decide(request, &mut |decision| append(log, decision));
         self.announce();
     }
 
@@ -35,7 +34,7 @@ impl Shard {
             crate::config::Durability::Write => self.log.flushed_lsn(),
         };
         if let Some((number, changes)) = control.announce(durable) {
-            let changes: Arc<[Change]> = changes.into();
+            let changes: Arc<[ControlChange]> = changes.into();
             for shard in (0..self.shards).map(ShardId) {
                 self.say(
                     shard,
@@ -68,33 +67,42 @@ impl Shard {
     }
 
     /// Applies control's changes to this core's copy, and to the queues it owns.
-    pub(super) fn apply(&mut self, number: u64, changes: &[Change]) {
+    pub(super) fn apply(&mut self, number: u64, changes: &[ControlChange]) {
         for change in changes {
             match change {
-                Change::QueueDeclared(queue) if queue.owner == self.id => {
-                    let slot = self.queues.add(QueueSlot::new(queue));
-                    self.renew_lease(slot);
-                    self.arm_lease(slot);
-                    self.counters.queues_created += 1;
-                }
-                Change::QueueDeclared(queue) => self.queues.heard_of(queue.id),
-                Change::QueueDeleted { id } => self.drop_queue(*id),
-                _ => {}
-            }
-            self.topology.apply(change);
-            self.router.apply(change);
-            if let Change::Bound(binding) = change {
-                self.replay_history(binding);
+                ControlChange::Topology(change) => self.apply_to_topology(change),
+                ControlChange::Users(change) => self.apply_to_users(change),
             }
         }
         self.applied_number = number;
         self.say(ShardId(0), ShardMessage::Applied { number });
         self.take_early_mail();
     }
+
+    fn apply_to_topology(&mut self, change: &Change) {
+        match change {
+            Change::QueueDeclared(queue) if queue.owner == self.id => {
+                let settings = self.topology.queue_settings(queue);
+                let slot = self.queues.add(QueueSlot::new(queue, settings));
+                self.renew_lease(slot);
+                self.arm_lease(slot);
+                self.counters.queues_created += 1;
+            }
+            Change::QueueDeclared(queue) => self.queues.heard_of(queue.id),
+            Change::QueueDeleted { id } => self.drop_queue(*id),
+            _ => {}
+        }
+        self.topology.apply(change);
+        self.router.apply(change);
+        self.follow(change);
+        if let Change::Bound(binding) = change {
+            self.replay_history(binding);
+        }
+    }
 }
 
-fn encoded(change: &Change) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    change.encode(&mut bytes);
-    bytes
+/// Logs the changes of a decision, all or none; returns the last one's record number.
+pub(super) fn append(log: &mut Log, decision: &[&ControlChange]) -> Lsn {
+    let encoded: Vec<Vec<u8>> = decision.iter().map(|change| change.encoded()).collect();
+    log.append_topology(encoded.iter().map(Vec::as_slice))
 }

@@ -9,11 +9,15 @@ use super::connections::AwaitedRequest;
 use super::control::ControlAction;
 use super::mailbox::ShardMessage;
 use super::obey::{At, FoundQueue};
+use crate::auth::{Access, Resource};
+use crate::channel::reply_to::is_reply_name;
 use crate::model::{
     ConnectionId, FieldTableRef, QueueId, Refusal, ReplyCode, ShortString, short_string::base64url,
 };
 use crate::protocol::method::*;
-use crate::topology::{DeclareVerdict, ExchangeMemory, QueueDeclare, QueueType};
+use crate::topology::{
+    DeclareVerdict, ExchangeKind, ExchangeMemory, QueueDeclare, QueueType, check_not_default,
+};
 
 impl Shard {
     // ---- exchanges
@@ -25,6 +29,12 @@ impl Shard {
     ) -> Result<Next, Refusal> {
         let vhost = self.vhost_at(at.slot);
         let name = crate::topology::strip_cr_lf(declare.exchange);
+        if !declare.passive {
+            // A type that does not exist, and the default exchange, come before permissions.
+            ExchangeKind::parse(declare.kind)?;
+            check_not_default(&name)?;
+            self.permit(at, Access::Configure, Resource::Exchange(&name))?;
+        }
         let wanted = crate::topology::ExchangeDeclare {
             vhost: vhost.as_bytes(),
             name: &name,
@@ -41,6 +51,10 @@ impl Shard {
                 false => self.answer_at(at, Method::ExchangeDeclareOk(ExchangeDeclareOk {})),
             };
         }
+        if let Some(alternate) = text_argument(declare.arguments, "alternate-exchange") {
+            self.permit(at, Access::Read, Resource::Exchange(&name))?;
+            self.permit(at, Access::Write, Resource::Exchange(alternate))?;
+        }
         let action = ControlAction::DeclareExchange {
             name: short(&name),
             kind: short(declare.kind),
@@ -54,6 +68,10 @@ impl Shard {
 
     pub(super) fn delete_exchange(&mut self, at: At, delete: &ExchangeDelete<'_>) -> Result<Next, Refusal> {
         let name = short(&crate::topology::strip_cr_lf(delete.exchange));
+        // Control refuses both whoever asks.
+        if !name.is_empty() && !name.as_bytes().starts_with(b"amq.") {
+            self.permit(at, Access::Configure, Resource::Exchange(name.as_bytes()))?;
+        }
         let action = ControlAction::DeleteExchange {
             name,
             if_unused: delete.if_unused,
@@ -62,6 +80,7 @@ impl Shard {
     }
 
     pub(super) fn bind_exchange(&mut self, at: At, bind: &ExchangeBind<'_>) -> Result<Next, Refusal> {
+        self.permit_exchange_binding(at, bind.destination, bind.source, bind.routing_key)?;
         let action = exchange_binding(
             false,
             bind.source,
@@ -73,6 +92,7 @@ impl Shard {
     }
 
     pub(super) fn unbind_exchange(&mut self, at: At, unbind: &ExchangeUnbind<'_>) -> Result<Next, Refusal> {
+        self.permit_exchange_binding(at, unbind.destination, unbind.source, unbind.routing_key)?;
         let action = exchange_binding(
             true,
             unbind.source,
@@ -83,6 +103,17 @@ impl Shard {
         self.ask_control(at, unbind.nowait, action, AwaitedRequest::ExchangeUnbind)
     }
 
+    fn permit_exchange_binding(
+        &mut self,
+        at: At,
+        destination: &[u8],
+        source: &[u8],
+        routing_key: &[u8],
+    ) -> Result<(), Refusal> {
+        let [destination, source] = [destination, source].map(crate::topology::strip_cr_lf);
+        self.permit_binding(at, Resource::Exchange(&destination), &source, routing_key)
+    }
+
     // ---- queues
 
     pub(super) fn declare_queue(
@@ -90,6 +121,10 @@ impl Shard {
         at: At,
         declare: &crate::protocol::method::QueueDeclare<'_>,
     ) -> Result<Next, Refusal> {
+        if is_reply_name(declare.queue) {
+            let name = short(&crate::topology::strip_cr_lf(declare.queue));
+            return self.declare_reply_queue(at, declare.nowait, name);
+        }
         let (vhost, connection) = (self.vhost_at(at.slot), self.id_at(at.slot));
         if declare.passive {
             return self.declare_passively(at, &vhost, declare);
@@ -99,6 +134,10 @@ impl Shard {
             true => ShortString::truncated(&format!("amq.gen-{}", base64url(self.random.next_u128()))),
             false => short(&crate::topology::strip_cr_lf(declare.queue)),
         };
+        // A reserved name comes before permissions.
+        if server_named || !name.as_bytes().starts_with(b"amq.") {
+            self.permit(at, Access::Configure, Resource::Queue(name.as_bytes()))?;
+        }
         let wanted = QueueDeclare {
             vhost: vhost.as_bytes(),
             name: name.as_bytes(),
@@ -111,6 +150,12 @@ impl Shard {
             connection,
         };
         let verdict = self.topology.check_queue_declare(&wanted);
+        if verdict == Ok(DeclareVerdict::Create)
+            && let Some(exchange) = text_argument(declare.arguments, "x-dead-letter-exchange")
+        {
+            self.permit(at, Access::Read, Resource::Queue(name.as_bytes()))?;
+            self.permit(at, Access::Write, Resource::Exchange(exchange))?;
+        }
         let action = ControlAction::DeclareQueue {
             name: name.clone(),
             server_named,
@@ -179,14 +224,12 @@ impl Shard {
     }
 
     pub(super) fn bind_queue(&mut self, at: At, bind: &QueueBind<'_>) -> Result<Next, Refusal> {
-        let queue = self.queue_named(at, bind.queue)?;
-        // An empty queue name with an empty key stands for the last declared queue twice (RabbitMQ).
-        let is_shortcut = bind.queue.is_empty() && bind.routing_key.is_empty();
-        let routing_key = if is_shortcut {
-            queue.clone()
-        } else {
-            short(bind.routing_key)
-        };
+        let queue = self.queue_named(at, &crate::topology::strip_cr_lf(bind.queue))?;
+        check_can_be_bound(&queue)?;
+        let routing_key = key_or_shortcut(bind.queue, bind.routing_key, &queue);
+        let exchange = crate::topology::strip_cr_lf(bind.exchange);
+        let destination = Resource::Queue(queue.as_bytes());
+        self.permit_binding(at, destination, &exchange, routing_key.as_bytes())?;
         let connection = self.id_at(at.slot);
         let action = queue_binding(
             false,
@@ -200,22 +243,27 @@ impl Shard {
     }
 
     pub(super) fn unbind_queue(&mut self, at: At, unbind: &QueueUnbind<'_>) -> Result<Next, Refusal> {
-        let queue = self.queue_named(at, unbind.queue)?;
+        let queue = self.queue_named(at, &crate::topology::strip_cr_lf(unbind.queue))?;
+        check_can_be_bound(&queue)?;
+        let exchange = crate::topology::strip_cr_lf(unbind.exchange);
+        let destination = Resource::Queue(queue.as_bytes());
+        self.permit_binding(at, destination, &exchange, unbind.routing_key)?;
         let connection = self.id_at(at.slot);
-        let key = short(unbind.routing_key);
+        let key = key_or_shortcut(unbind.queue, unbind.routing_key, &queue);
         let action = queue_binding(true, queue, unbind.exchange, key, unbind.arguments, connection);
         self.ask_control(at, false, action, AwaitedRequest::QueueUnbind)
     }
 
     pub(super) fn ask_purge(&mut self, at: At, purge: &QueuePurge<'_>) -> Result<Next, Refusal> {
-        let found = self.accessible_queue(at, purge.queue)?;
+        let found = self.accessible_queue(at, Access::Read, purge.queue)?;
         let (queue, connection) = (found.id, self.id_at(at.slot));
         let message = ShardMessage::Purge { queue, connection };
         self.ask_owner(at, found, message, purge.nowait, AwaitedRequest::QueuePurge)
     }
 
     pub(super) fn delete_queue(&mut self, at: At, delete: &QueueDelete<'_>) -> Result<Next, Refusal> {
-        let found = match self.accessible_queue(at, delete.queue) {
+        let name = crate::topology::strip_cr_lf(delete.queue);
+        let found = match self.accessible_queue(at, Access::Configure, &name) {
             Ok(found) => found,
             // What is not there is deleted (RabbitMQ since 3.2).
             Err(refusal) if refusal.code == ReplyCode::NotFound && !delete.queue.is_empty() => {
@@ -249,15 +297,20 @@ impl Shard {
             .map_or(QueueType::Classic, |queue| queue.queue_type())
     }
 
-    /// The name a method means: itself without line ends, or the last declared queue's when empty.
+    /// The name a method means: itself, or the last declared queue's when empty.
     fn queue_named(&mut self, at: At, name: &[u8]) -> Result<ShortString, Refusal> {
-        let name = crate::topology::strip_cr_lf(name);
-        self.channel_of(at).queue_named(&name)
+        self.channel_of(at).queue_named(name)
     }
 
-    /// The queue a method means, if this connection may use it.
-    pub(super) fn accessible_queue(&mut self, at: At, name: &[u8]) -> Result<FoundQueue, Refusal> {
+    /// The queue a method means, if this connection may use it and its user may have `access`.
+    pub(super) fn accessible_queue(
+        &mut self,
+        at: At,
+        access: Access,
+        name: &[u8],
+    ) -> Result<FoundQueue, Refusal> {
         let name = self.queue_named(at, name)?;
+        self.permit(at, access, Resource::Queue(name.as_bytes()))?;
         let (vhost, connection) = (self.vhost_at(at.slot), self.id_at(at.slot));
         let queue = self
             .topology
@@ -267,6 +320,14 @@ impl Shard {
             owner: queue.owner,
             name,
         })
+    }
+}
+
+/// An empty queue name with an empty key stands for the last declared queue twice (RabbitMQ).
+fn key_or_shortcut(queue_name: &[u8], routing_key: &[u8], queue: &ShortString) -> ShortString {
+    match queue_name.is_empty() && routing_key.is_empty() {
+        true => queue.clone(),
+        false => short(routing_key),
     }
 }
 
@@ -300,6 +361,20 @@ fn check_is_no_memory(vhost: &ShortString, queue: &ShortString) -> Result<(), Re
             Err(Refusal::new(ReplyCode::AccessRefused, text))
         }
     }
+}
+
+fn check_can_be_bound(queue: &ShortString) -> Result<(), Refusal> {
+    match is_reply_name(queue.as_bytes()) {
+        true => Err(Refusal::new(
+            ReplyCode::AccessRefused,
+            "cannot bind or unbind to a volatile (direct reply-to) queue",
+        )),
+        false => Ok(()),
+    }
+}
+
+fn text_argument<'a>(arguments: FieldTableRef<'a>, key: &str) -> Option<&'a [u8]> {
+    arguments.get(key.as_bytes())?.as_string()
 }
 
 pub(super) fn short(bytes: &[u8]) -> ShortString {

@@ -37,11 +37,11 @@ impl Shard {
                 format!("queue '{name}' in vhost '{vhost}' {why}"),
             ))
         };
-        if if_unused && queue.queue.consumer_count() > 0 {
-            return refuse("in use");
-        }
         if if_empty && queue.queue.ready_count() > 0 {
             return refuse("not empty");
+        }
+        if if_unused && queue.queue.consumer_count() > 0 {
+            return refuse("in use");
         }
         queue.is_frozen = true;
         Ok(Some(queue.queue.ready_count()))

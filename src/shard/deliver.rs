@@ -125,7 +125,7 @@ impl Shard {
                 }
             }
         };
-        let bodied = match queue.is_quorum() {
+        let bodied = match queue.is_quorum() && delivery.entry.delivery_count > 0 {
             true => {
                 properties = counted(bodied.properties(), delivery.entry.delivery_count);
                 bodied.with_properties(&properties)

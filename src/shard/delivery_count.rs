@@ -1,4 +1,5 @@
-//! The header `x-delivery-count` of a quorum queue's deliveries: how often the message came back before.
+//! The header `x-delivery-count` of a quorum queue's deliveries: how often the message came back before. A first delivery
+//! goes without, what basic.get brings always has it, as in RabbitMQ.
 
 use crate::model::{Content, FieldTable};
 use crate::protocol::properties::{Properties, PropertiesBuilder};

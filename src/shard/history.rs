@@ -45,7 +45,7 @@ impl Shard {
             topology::Destination::Queue(id) => self.destination(*id).into_iter().collect(),
             topology::Destination::Exchange(name) => {
                 let (vhost, keys) = (binding.vhost.as_bytes(), [content.routing_key]);
-                let found = self.destinations_of(vhost, name.as_bytes(), &keys, properties.headers());
+                let found = self.destinations_of(vhost, name.as_bytes(), &keys, content.properties);
                 found.unwrap_or_default()
             }
         };

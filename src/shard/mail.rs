@@ -97,6 +97,17 @@ impl Shard {
                 channel,
                 sequences,
             } => self.note_refused(connection, channel, &sequences),
+            ShardMessage::Reply {
+                address,
+                publisher,
+                content,
+            } => self.take_reply(&address, publisher, content),
+            ShardMessage::Unroutable {
+                connection,
+                channel,
+                content,
+            } => self.take_unroutable(connection, channel, &content),
+            ShardMessage::InspectReply { address, connection } => self.inspect_reply(&address, connection),
             ShardMessage::Confirmed {
                 connection,
                 channel,
@@ -126,6 +137,7 @@ impl Shard {
             } => {
                 self.settle_own(queue, queue_slot, settlement, sequences.into_iter());
             }
+            ShardMessage::KeepSettles(publisher) => self.promise_forwarded(publisher, true),
             ShardMessage::Consume(request) => self.add_consumer(&request),
             ShardMessage::Cancel {
                 queue,

@@ -22,6 +22,8 @@
 //! What a core asks of itself takes the same path without the ring, so a story has one form wherever its queue is; only
 //! what a message of its own queues needs (publish, deliver, settle, pause) is called at once.
 
+use crate::channel::reply_to::ReplyAddress;
+pub use crate::channel::{Place, Settlement};
 use crate::model::{
     ChannelNumber, ConnectionId, ConsumerId, PublishSequence, QueueId, QueueSequence, Refusal, ShardId,
     ShortString,
@@ -29,8 +31,8 @@ use crate::model::{
 use crate::queue::{Pause, Pauses};
 use crate::shard::alarm::Shortage;
 use crate::shard::control::{ControlAnswer, ControlRequest};
+use crate::shard::control_change::ControlChange;
 use crate::shard::dispatch::Dispatch;
-use crate::topology::Change;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -38,19 +40,6 @@ use std::sync::Arc;
 
 /// Contents from this size on cross as counted bytes, smaller ones are copied into the batch.
 pub const SHARED_CONTENT_BYTES: usize = 16 * 1024;
-
-/// Where the parts of a message lie in a stretch of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Begin and end of the properties.
-    pub properties: (u32, u32),
-    /// Begin and end of the body.
-    pub body: (u32, u32),
-    /// Whether the publisher asked for the message to survive a restart.
-    pub is_persistent: bool,
-    /// Whether it has a time to live of its own; then it comes alone.
-    pub expires: bool,
-}
 
 /// Who is told when a publish is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,17 +50,6 @@ pub struct Publisher {
     pub channel: ChannelNumber,
     /// Sequence of the last publish of the run.
     pub last: PublishSequence,
-}
-
-/// What becomes of an unacked message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settlement {
-    /// It was taken care of.
-    Acknowledge,
-    /// It is not wanted.
-    Reject,
-    /// Back to its place in the queue.
-    Requeue,
 }
 
 /// A consumer to be added to a queue.
@@ -172,6 +150,31 @@ pub enum ShardMessage {
         /// The content, as `Content` encodes it.
         content: Bytes,
     },
+    /// A reply for a requester of the receiver. Needs credit.
+    Reply {
+        /// The requester.
+        address: ReplyAddress,
+        /// Who gets it back when nobody is there, if anyone, and hears then that it was taken care of.
+        publisher: Option<Publisher>,
+        /// The content, as `Content` encodes it.
+        content: Bytes,
+    },
+    /// A mandatory reply found nobody; `Confirmed` follows. Counted as credit, of which it needs none.
+    Unroutable {
+        /// The publishing connection.
+        connection: ConnectionId,
+        /// Its channel.
+        channel: ChannelNumber,
+        /// The content, as `Content` encodes it.
+        content: Bytes,
+    },
+    /// Whether a requester is there, for queue.declare-ok.
+    InspectReply {
+        /// The requester.
+        address: ReplyAddress,
+        /// Who asks.
+        connection: ConnectionId,
+    },
     /// All that the channel sent to the receiver up to here is as durable as it must be.
     Confirmed {
         /// The publishing connection.
@@ -230,6 +233,9 @@ pub enum ShardMessage {
         /// Their sequences.
         sequences: Vec<QueueSequence>,
     },
+    /// All that was settled before this for the publisher's channel is to be as durable as it must be; answered with
+    /// `Confirmed`.
+    KeepSettles(Publisher),
     /// Add a consumer; answered with `Consuming` or a refusal.
     Consume(ConsumeRequest),
     /// Remove a consumer; answered with `Cancelled` when `answer` is set.
@@ -327,7 +333,7 @@ pub enum ShardMessage {
         /// Number of the last one.
         number: u64,
         /// The changes, in order.
-        changes: Arc<[Change]>,
+        changes: Arc<[ControlChange]>,
     },
     /// To control: all changes up to this number are applied here.
     Applied {

@@ -29,10 +29,12 @@ pub mod connect;
 pub mod connections;
 pub mod consume;
 pub mod control;
+pub mod control_change;
 pub mod core_loop;
 pub mod credit;
 pub mod decide;
 pub mod declare;
+pub mod definitions_file;
 pub mod delete;
 pub mod deliver;
 pub mod delivery_count;
@@ -42,19 +44,25 @@ pub mod expire;
 pub mod forward;
 pub mod heartbeat;
 pub mod history;
+pub mod import;
+pub mod in_force;
 pub mod mail;
 pub mod mailbox;
 pub mod obey;
 pub mod overdue;
 pub mod owner;
+pub mod permit;
 pub mod pressure;
 pub mod publish;
 pub mod queues;
 pub mod recover;
+pub mod reply;
 pub mod route;
+pub mod secrets;
 pub mod settings;
 pub mod settle;
 pub mod start;
+pub mod transaction;
 pub mod transfer;
 pub mod upkeep;
 
@@ -64,8 +72,9 @@ mod tests;
 use crate::auth::Users;
 use crate::channel::Unacked;
 use crate::connection::ServerIdentity;
+use crate::definitions::Definitions;
 use crate::metrics::ShardCounters;
-use crate::model::{Moment, ShardId};
+use crate::model::{ChannelNumber, ConnectionId, Moment, ShardId};
 use crate::net::Outbound;
 use crate::protocol::publish::RecognisedPublish;
 use crate::queue::TimeIndex;
@@ -107,6 +116,8 @@ pub enum Event {
     Synced(SyncRequest, std::io::Result<()>),
     /// The segment asked for is prepared.
     Prepared(Prepared),
+    /// A file of definitions was read, for the control shard to import.
+    Definitions(Box<Definitions>),
     /// The coarse timer.
     Timer,
     /// The broker shuts down: say so to every client.
@@ -169,12 +180,17 @@ pub struct Shard {
     starved: Vec<u32>,
     settling: Vec<u32>,
     runnable: Vec<u32>,
+    /// Transactions whose commits go on with the next tick.
+    committing: Vec<(ConnectionId, ChannelNumber)>,
     waiting_for_credit: Vec<u32>,
     early_mail: Vec<(ShardId, Batch)>,
     applied_number: u64,
     /// The time of this tick, in milliseconds since 1970.
     unix_milliseconds: u64,
     random: settings::Random,
+    /// For the exchanges that choose by chance.
+    chances: settings::Random,
+    secrets: secrets::Secrets,
     last_sync: Moment,
     last_beat: Moment,
     is_draining: bool,
@@ -210,8 +226,10 @@ pub struct Beginning {
     pub log: Log,
     /// Control, on shard 0.
     pub control: Option<Control>,
-    /// Seed of names and secrets.
+    /// Seed of names.
     pub seed: u64,
+    /// Key of secrets: random, and told to nobody.
+    pub secret_key: u128,
 }
 
 impl Shard {
@@ -228,10 +246,12 @@ impl Shard {
             log,
             control,
             seed,
+            secret_key,
         } = beginning;
         let mut router = Router::new();
         for change in topology.snapshot_durable() {
             router.apply(&change);
+            router.choose_alternates(&change, &topology);
         }
         let mailbox = Mailbox::new(id, shards, settings.ring_credit_bytes);
         let mut shard = Self {
@@ -256,11 +276,14 @@ impl Shard {
             starved: Vec::new(),
             settling: Vec::new(),
             runnable: Vec::new(),
+            committing: Vec::new(),
             waiting_for_credit: Vec::new(),
             early_mail: Vec::new(),
             applied_number: 0,
             unix_milliseconds: 0,
             random: settings::Random::seeded(seed),
+            chances: settings::Random::seeded(!seed),
+            secrets: secrets::Secrets::keyed(secret_key),
             last_sync: Moment::default(),
             last_beat: Moment::default(),
             is_draining: false,
@@ -305,6 +328,7 @@ impl Shard {
         outputs: &mut Outputs,
     ) -> Result<(), StorageError> {
         let mut has_more = self.expire_due();
+        self.carry_commits();
         for event in events.drain(..) {
             self.take_event(event, now)?;
             self.carry_on(now);
@@ -328,6 +352,7 @@ impl Shard {
             Event::Mail { from, batch } => self.take_mail(from, batch),
             Event::Synced(request, result) => self.synced(request, result)?,
             Event::Prepared(prepared) => self.log.prepared(prepared)?,
+            Event::Definitions(definitions) => self.import(&definitions),
             Event::Timer => self.keep_time(now),
             Event::Drain => self.drain(),
         }
@@ -370,7 +395,7 @@ impl Shard {
     }
 
     /// A connection was accepted; its slot is where the loop keeps its socket.
-    pub fn connect(&mut self, peer: Peer, now: Moment) -> crate::model::ConnectionId {
+    pub fn connect(&mut self, peer: Peer, now: Moment) -> ConnectionId {
         self.accept(peer, now)
     }
 
@@ -409,6 +434,7 @@ impl Shard {
             || self.mailbox.has_news()
             || self.connections.has_output()
             || !self.deliverable.is_empty()
+            || !self.committing.is_empty()
     }
 
     /// Writes and syncs what is left, and notes that it is: the broker stops.

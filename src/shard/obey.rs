@@ -66,10 +66,9 @@ impl Shard {
             Method::AccessRequest(_) => {
                 self.answer_at(at, Method::AccessRequestOk(AccessRequestOk { ticket: 1 }))
             }
-            Method::TxSelect(_) | Method::TxCommit(_) | Method::TxRollback(_) => Err(Refusal::new(
-                ReplyCode::NotImplemented,
-                "transactions are not implemented",
-            )),
+            Method::TxSelect(_) => self.select_transaction(at),
+            Method::TxCommit(_) => self.commit(at),
+            Method::TxRollback(_) => self.roll_back(at),
             _ => Err(Refusal::new(ReplyCode::CommandInvalid, "unimplemented method")),
         };
         done.unwrap_or_else(|refusal| self.refuse_method(slot, channel, &refusal, at.method))
@@ -206,7 +205,7 @@ impl Shard {
     }
 
     fn select_confirms(&mut self, at: At, nowait: bool) -> Result<Next, Refusal> {
-        self.channel_of(at).select_confirms();
+        self.channel_of(at).select_confirms()?;
         match nowait {
             true => Ok(Next::Pull),
             false => self.answer_at(at, Method::ConfirmSelectOk(ConfirmSelectOk {})),

@@ -254,6 +254,11 @@ impl Shard {
             sequences
                 .iter()
                 .for_each(|&sequence| queue.queue.take_back(sequence));
+            // Their time may have come on the way, and others may have come in meanwhile.
+            sequences
+                .iter()
+                .for_each(|&sequence| self.expire_if_due(slot, sequence));
+            self.drop_surplus(slot);
             self.list_deliverable(slot);
         }
         self.say(consumer.connection.shard, ShardMessage::Returned { consumer });

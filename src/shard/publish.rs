@@ -10,6 +10,7 @@ use super::Shard;
 use super::connect::Next;
 use super::mailbox::Place;
 use super::route::Single;
+use crate::channel::reply_to::ReplyAddress;
 use crate::channel::{ChannelState, Destination, PublishTarget};
 use crate::connection::ConnectionState;
 use crate::model::{ChannelNumber, ConnectionId, Content, PublishSequence, Refusal, ReplyCode};
@@ -70,6 +71,8 @@ struct Placed {
     target: PublishTarget,
     /// Whether one of its messages asks for more than its target.
     must_be_examined: bool,
+    /// Whether it waits for tx.commit.
+    is_transactional: bool,
     /// What ended it early.
     malformed: Option<Refusal>,
 }
@@ -85,7 +88,7 @@ impl Shard {
     ) -> Next {
         let mut places = std::mem::take(&mut self.scratch.places);
         let placed = self.place_run(slot, number, bytes, publishes, &mut places);
-        let next = if placed.must_be_examined || (publishes.len() > 1 && self.headers_decide(slot, number)) {
+        let next = if placed.must_be_examined {
             self.publish_singly(slot, number, bytes, publishes)
         } else {
             self.publish_together(slot, number, (bytes, publishes), &placed, &places)
@@ -94,7 +97,8 @@ impl Shard {
         next
     }
 
-    /// Publishes a run of which all messages go to the same queues.
+    /// Publishes a run of which all messages go to the same queues, unless routing the first shows that each has a route
+    /// of its own.
     #[inline]
     fn publish_together(
         &mut self,
@@ -104,17 +108,21 @@ impl Shard {
         placed: &Placed,
         places: &[Place],
     ) -> Next {
-        let destinations = match self.route(slot, number, bytes, &publishes[0]) {
-            Ok(destinations) => destinations,
+        let route = match self.route(slot, number, bytes, &publishes[0]) {
+            Ok(route) => route,
             Err(refusal) => return self.refuse_at(slot, number, &refusal),
         };
+        if route.is_for_message_alone && publishes.len() > 1 {
+            return self.publish_singly(slot, number, bytes, publishes);
+        }
+        let destinations = route.destinations;
         if self.alarms.is_raised() {
             return self.wait_for_resources(slot, None);
         }
         if !self.has_credit_for(&destinations) {
             return self.wait_for_credit(slot, None);
         }
-        self.publish_placed(slot, number, (bytes, places), placed, &destinations)
+        self.publish_placed(slot, number, (bytes, places), placed, (&destinations, &[]))
     }
 
     /// Publishes a run of which each message has its own route. All routes are found before any is used, because a run
@@ -141,7 +149,7 @@ impl Shard {
         }
         if !singles
             .iter()
-            .all(|single| self.has_credit_for(&single.destinations))
+            .all(|single| self.has_credit_for_all(&single.destinations, &single.replies))
         {
             return self.wait_for_credit(slot, None);
         }
@@ -166,13 +174,14 @@ impl Shard {
         publish: &RecognisedPublish,
         single: &Single,
     ) -> Next {
-        let (bytes, publish) = match &single.stripped {
+        let (bytes, publish) = match &single.rewritten {
             Some((bytes, publish)) => (bytes.as_slice(), publish),
             None => (bytes, publish),
         };
         let mut places = std::mem::take(&mut self.scratch.places);
         let placed = self.place_run(slot, number, bytes, std::slice::from_ref(publish), &mut places);
-        let next = self.publish_placed(slot, number, (bytes, &places), &placed, &single.destinations);
+        let routed = (&single.destinations, single.replies.as_slice());
+        let next = self.publish_placed(slot, number, (bytes, &places), &placed, routed);
         self.scratch.places = places;
         next
     }
@@ -202,7 +211,7 @@ impl Shard {
             Err(refusal) => return self.refuse_at(slot, number, &refusal),
         };
         let is_short = self.alarms.is_raised();
-        if is_short || !self.has_credit_for(&single.destinations) {
+        if is_short || !self.has_credit_for_all(&single.destinations, &single.replies) {
             let channel = self.channel_at(slot, number).expect("it publishes");
             channel.assembly.put_back(bytes);
             self.unfinished_bytes += channel.assembly.growth();
@@ -226,7 +235,7 @@ impl Shard {
         number: ChannelNumber,
         (bytes, places): (&[u8], &[Place]),
         placed: &Placed,
-        destinations: &Rc<[Destination]>,
+        (destinations, replies): (&Rc<[Destination]>, &[ReplyAddress]),
     ) -> Next {
         let target = &placed.target;
         let run = Run {
@@ -236,18 +245,19 @@ impl Shard {
             places,
             shared: None,
         };
-        self.counters.messages_published += run.places.len() as u64;
         let next = if target.immediate {
             self.refuse_at(
                 slot,
                 number,
                 &Refusal::new(ReplyCode::NotImplemented, "immediate=true"),
             )
-        } else {
-            if destinations.is_empty() {
-                self.drop_unroutable(slot, number, target, &run);
+        } else if placed.is_transactional {
+            match self.keep_run((slot, number), target, &run, (destinations, replies)) {
+                Ok(()) => Next::Pull,
+                Err(refusal) => self.refuse_at(slot, number, &refusal),
             }
-            self.distribute(placed.connection, number, &run, destinations);
+        } else {
+            self.give_out((placed.connection, number), target, &run, (destinations, replies));
             Next::Pull
         };
         match &placed.malformed {
@@ -256,8 +266,27 @@ impl Shard {
         }
     }
 
+    /// Gives the run to its queues, or back to its publisher when there are none and it is mandatory.
+    #[inline]
+    pub(super) fn give_out(
+        &mut self,
+        (connection, number): (ConnectionId, ChannelNumber),
+        target: &PublishTarget,
+        run: &Run<'_>,
+        (destinations, replies): (&[Destination], &[ReplyAddress]),
+    ) {
+        self.counters.messages_published += run.places.len() as u64;
+        if !replies.is_empty() {
+            return self.give_out_reply((connection, number), target, run, (destinations, replies));
+        }
+        if destinations.is_empty() {
+            self.drop_unroutable(connection.slot, number, target, run);
+        }
+        self.distribute(connection, number, run, destinations);
+    }
+
     /// Gives the run to each destination and notes who will confirm it.
-    fn distribute(
+    pub(super) fn distribute(
         &mut self,
         connection: ConnectionId,
         number: ChannelNumber,
@@ -335,7 +364,8 @@ impl Shard {
         let mut placed = Placed {
             connection: id,
             target: channel.assembly.target().clone(),
-            must_be_examined: false,
+            must_be_examined: channel.assembly.target().is_reply,
+            is_transactional: channel.transaction.is_some(),
             malformed: None,
         };
         for publish in publishes {
@@ -363,26 +393,36 @@ impl Shard {
     }
 
     /// Returns mandatory messages that found no queue; others are dropped and counted.
-    fn drop_unroutable(&mut self, slot: u32, number: ChannelNumber, target: &PublishTarget, run: &Run<'_>) {
+    pub(super) fn drop_unroutable(
+        &mut self,
+        slot: u32,
+        number: ChannelNumber,
+        target: &PublishTarget,
+        run: &Run<'_>,
+    ) {
         if !target.mandatory {
             self.counters.messages_unroutable_dropped += run.places.len() as u64;
             return;
         }
         self.counters.messages_unroutable_returned += run.places.len() as u64;
+        for at in 0..run.places.len() {
+            self.return_message(slot, number, &run.content(at));
+        }
+    }
+
+    /// Writes basic.return.
+    pub(super) fn return_message(&mut self, slot: u32, number: ChannelNumber, content: &Content<'_>) {
         let connection = self.connections.get_mut(slot).expect("it publishes");
         let frame_max = connection.connection.frame_max();
         let method = Method::BasicReturn(BasicReturn {
             reply_code: ReplyCode::NoRoute.number(),
             reply_text: ReplyCode::NoRoute.name().as_bytes(),
-            exchange: run.exchange,
-            routing_key: run.routing_key,
+            exchange: content.exchange,
+            routing_key: content.routing_key,
         });
-        for at in 0..run.places.len() {
-            let content = run.content(at);
-            let out = connection.outbound.buffer();
-            method.encode(number.0, out);
-            encode_content(number.0, content.properties, &[content.body], frame_max, out);
-        }
+        let out = connection.outbound.buffer();
+        method.encode(number.0, out);
+        encode_content(number.0, content.properties, &[content.body], frame_max, out);
     }
 
     /// Closes the channel, or the connection if the code says so, for a publish.

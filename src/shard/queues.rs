@@ -7,7 +7,7 @@ use crate::model::{
 use crate::queue::{Arena, Due, Entry, Limits, Locator, Occasion, Queue, Succession};
 use crate::shard::mailbox::SHARED_CONTENT_BYTES;
 use crate::storage::{EntryHeader, Log, SettleKind, SettledRange};
-use crate::topology::{MemoryKind, QueueDefinition, QueueSettings, QueueType};
+use crate::topology::{MemoryKind, Overflow, QueueDefinition, QueueSettings, QueueType};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -146,9 +146,8 @@ impl Queues {
 }
 
 impl QueueSlot {
-    /// An empty queue, as it was declared.
-    pub fn new(definition: &QueueDefinition) -> Self {
-        let settings = QueueSettings::of(definition);
+    /// An empty queue, as it was declared and with what is in force for it.
+    pub fn new(definition: &QueueDefinition, settings: QueueSettings) -> Self {
         Self {
             id: definition.id,
             vhost: definition.vhost.clone(),
@@ -270,8 +269,12 @@ impl QueueSlot {
         self.limits.are_exceeded_by(messages + 1, bytes + more_bytes)
     }
 
-    /// Whether more is ready than may be.
-    pub fn overflows(&self) -> bool {
+    /// Whether more is ready than may be, and the first has to go. A queue that refuses new messages keeps those it took,
+    /// also when some of them come back.
+    pub fn has_surplus(&self) -> bool {
+        if self.settings.overflow != Overflow::DropHead {
+            return false;
+        }
         let (messages, bytes) = (u64::from(self.queue.ready_count()), self.queue.ready_bytes());
         self.limits.are_exceeded_by(messages, bytes)
     }

@@ -13,8 +13,13 @@
 
 use super::admit::Wishes;
 use super::control::Control;
+use super::control_change::ControlChange;
+use super::import::Decision;
 use super::queues::{QueueSlot, Queues};
+use super::settings::Random;
+use crate::auth::Users;
 use crate::config::Config;
+use crate::definitions::{Definitions, Problem};
 use crate::model::{Content, QueueId, QueueSequence, ShardId};
 use crate::queue::{self, Locator};
 use crate::runtime::disk::{Disk, RealDisk};
@@ -36,6 +41,8 @@ pub struct Dealt {
     pub queues: Queues,
     /// What is declared.
     pub topology: Topology,
+    /// Who may do what.
+    pub users: Users,
     /// Control, for core 0.
     pub control: Option<Control>,
     /// Messages recovered into its queues.
@@ -68,13 +75,30 @@ const CLEAN_STOP: &str = "clean";
 /// Bytes that are copied to another log between two syncs, so that a long queue needs no more memory than that.
 const COPIED_BYTES_A_SYNC: usize = 64 << 20;
 
-/// Opens the logs of `config`'s data directory for `shards` cores and deals out what they hold.
+/// Why there is nothing to begin with.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The directory or a log cannot be opened or written.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The definitions do not fit what the logs hold.
+    #[error("definitions do not fit what is declared")]
+    Definitions(Vec<Problem>),
+}
+
+/// Opens the logs of `config`'s data directory for `shards` cores and deals out what they hold, with `definitions` imported
+/// over it.
 ///
 /// # Errors
-/// The directory or a log cannot be opened, or is damaged.
-pub fn recover(config: &Config, shards: u16, unix_milliseconds: u64) -> Result<Vec<Dealt>, StorageError> {
+/// The directory or a log cannot be opened, or is damaged; the definitions do not fit.
+pub fn recover(
+    config: &Config,
+    definitions: Option<&Definitions>,
+    shards: u16,
+    unix_milliseconds: u64,
+) -> Result<Vec<Dealt>, RecoverError> {
     let directory = &config.data_dir;
-    let root = RealDisk::open(directory)?;
+    let root = RealDisk::open(directory).map_err(StorageError::from)?;
     let was_clean = take_clean_stop(&root)?;
     let options = LogOptions {
         segment_bytes: config.log.segment_bytes.get(),
@@ -86,15 +110,18 @@ pub fn recover(config: &Config, shards: u16, unix_milliseconds: u64) -> Result<V
         .enumerate()
         .for_each(|(shard, opened)| tell_tail(shard, &opened.found));
     let least_queue = unix_milliseconds << 12;
-    deal(
-        logs,
-        RecoveryOptions {
-            shards,
-            was_clean,
-            least_queue,
-            unix_milliseconds,
-        },
-    )
+    let options = RecoveryOptions {
+        shards,
+        was_clean,
+        least_queue,
+        unix_milliseconds,
+    };
+    let dealt = deal_with(logs, definitions, options);
+    if was_clean && matches!(dealt, Err(RecoverError::Definitions(_))) {
+        // The broker does not run: its last run is still the one that stopped in order.
+        note_clean_stop(directory)?;
+    }
+    dealt
 }
 
 /// Notes in the data directory that the broker stopped in order.
@@ -162,40 +189,87 @@ fn tell_tail(shard: usize, found: &RecoveredLog) {
 ///
 /// # Errors
 /// A log cannot be written, or the topology in it cannot be decoded.
-pub fn deal(mut logs: Vec<OpenedLog>, options: RecoveryOptions) -> Result<Vec<Dealt>, StorageError> {
-    let topology = read_topology(&logs[0].found, options.shards)?;
+pub fn deal(logs: Vec<OpenedLog>, options: RecoveryOptions) -> Result<Vec<Dealt>, StorageError> {
+    deal_with(logs, None, options).map_err(|error| match error {
+        RecoverError::Storage(error) => error,
+        RecoverError::Definitions(_) => unreachable!("there are none"),
+    })
+}
+
+fn deal_with(
+    mut logs: Vec<OpenedLog>,
+    definitions: Option<&Definitions>,
+    options: RecoveryOptions,
+) -> Result<Vec<Dealt>, RecoverError> {
+    let (topology, users) = read_topology(&logs[0].found, options.shards)?;
     let next_queue = next_queue(&topology, &logs).max(options.least_queue);
     level_segments(&mut logs);
     move_strays(&mut logs, &topology, COPIED_BYTES_A_SYNC)?;
+    let mut control = Control::new(topology, users, options.shards, next_queue);
+    if let Some(definitions) = definitions {
+        import(&mut control, definitions, &mut logs[0])?;
+    }
+    let (topology, users) = (control.decided().clone(), control.users().clone());
+    let mut control = Some(control);
     let mut dealt = Vec::new();
     for (index, opened) in logs.into_iter().enumerate().take(usize::from(options.shards)) {
         let id = ShardId(index as u16);
         let OpenedLog { mut log, found } = opened;
         let (queues, messages) = restore_queues(id, &topology, found, &mut log, options);
-        let control = (index == 0).then(|| Control::new(topology.clone(), options.shards, next_queue));
         dealt.push(Dealt {
             log,
             queues,
             topology: topology.clone(),
-            control,
+            users: users.clone(),
+            control: control.take(),
             messages,
         });
     }
     Ok(dealt)
 }
 
-fn read_topology(found: &RecoveredLog, shards: u16) -> Result<Topology, StorageError> {
-    let mut topology = Topology::new();
+/// Imports definitions over what the control shard's log holds; their changes are durable when this returns.
+fn import(
+    control: &mut Control,
+    definitions: &Definitions,
+    opened: &mut OpenedLog,
+) -> Result<(), RecoverError> {
+    let mut random = Random::seeded(crate::runtime::random_seed());
+    let salts = std::iter::repeat_with(|| random.next_u64() as u32);
+    let salts: Vec<u32> = salts.take(definitions.users.len()).collect();
+    let is_fresh = opened.found.topology.is_empty();
+    let imported = control
+        .import(definitions, &salts, is_fresh)
+        .map_err(RecoverError::Definitions)?;
+    imported.warnings.iter().for_each(|warning| warn!("{warning}"));
+    let Decision { changes, durable } = imported.decision;
+    info!(changes = changes.len(), "definitions imported");
+    if !durable.is_empty() {
+        let durable: Vec<_> = durable.iter().map(|&at| &changes[at]).collect();
+        super::decide::append(&mut opened.log, &durable);
+        save(&mut opened.log)?;
+    }
+    Ok(())
+}
+
+/// What the control shard's log says of what is declared and who may do what.
+fn read_topology(found: &RecoveredLog, shards: u16) -> Result<(Topology, Users), StorageError> {
+    let (mut topology, mut users) = (Topology::new(), Users::default());
     for bytes in &found.topology {
-        let change = Change::decode(bytes).map_err(|error| {
+        let change = ControlChange::decode(bytes).map_err(|error| {
             std::io::Error::new(
                 std::io::ErrorKind::InvalidData,
                 format!("declared topology: {error}"),
             )
         })?;
-        topology.apply(&housed(change, shards));
+        match change {
+            ControlChange::Topology(change) => {
+                topology.apply(&housed(change, shards));
+            }
+            ControlChange::Users(change) => users.apply(&change),
+        }
     }
-    Ok(topology)
+    Ok((topology, users))
 }
 
 /// A queue of a core that this run does not have gets an owner by its vshard.
@@ -342,7 +416,9 @@ fn restore_queues(
         let recovered = contents.remove(&definition.id).unwrap_or_default();
         if definition.owner == id {
             messages += recovered.live.len() as u64;
-            let mut slot = restored(definition, recovered, log, options.was_clean);
+            let settings = topology.queue_settings(definition);
+            let slot = QueueSlot::new(definition, settings);
+            let mut slot = restored(slot, recovered, log, options.was_clean);
             slot.last_used = options.unix_milliseconds;
             queues.add(slot);
         } else {
@@ -360,13 +436,7 @@ fn restore_queues(
 }
 
 /// A queue with its messages. After a crash nobody knows which were delivered, so all are marked.
-fn restored(
-    definition: &QueueDefinition,
-    recovered: RecoveredQueue,
-    log: &Log,
-    was_clean: bool,
-) -> QueueSlot {
-    let mut slot = QueueSlot::new(definition);
+fn restored(mut slot: QueueSlot, recovered: RecoveredQueue, log: &Log, was_clean: bool) -> QueueSlot {
     for (sequence, message) in recovered.live {
         let locator = Locator::Log {
             position: message.position,
@@ -499,7 +569,7 @@ mod tests {
     fn a_long_queue_moves_in_many_small_writes() {
         let mut disks = two_logs(100);
         let mut logs = reopened(&mut disks);
-        let topology = read_topology(&logs[0].found, 1).expect("decoded");
+        let (topology, _) = read_topology(&logs[0].found, 1).expect("decoded");
         move_strays(&mut logs, &topology, 10_000).expect("moved");
         let metrics = logs[0].log.metrics();
         assert!(metrics.batches_written >= 9 && metrics.syncs >= 9, "{metrics:?}");
@@ -512,7 +582,7 @@ mod tests {
             for writes in 0..8 {
                 let mut disks = two_logs(100);
                 let mut logs = reopened(&mut disks);
-                let topology = read_topology(&logs[0].found, 1).expect("decoded");
+                let (topology, _) = read_topology(&logs[0].found, 1).expect("decoded");
                 disks[fails_in].set_faults(Faults {
                     writes_left: Some(writes),
                     ..Faults::default()

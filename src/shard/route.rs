@@ -2,38 +2,37 @@
 
 use super::Shard;
 use super::queues::NO_SLOT;
-use crate::channel::{Destination, examine};
-use crate::model::{ChannelNumber, FieldTableRef, QueueId, Refusal};
+use crate::auth::Access;
+use crate::channel::reply_to::ReplyAddress;
+use crate::channel::{Destination, PublishTarget, examine};
+use crate::model::{ChannelNumber, QueueId, Refusal};
 use crate::protocol::properties::Properties;
 use crate::protocol::publish::RecognisedPublish;
-use crate::routing::RouteError;
+use crate::routing::{Envelope, RouteError};
 use std::ops::Range;
 use std::rc::Rc;
+
+/// Where a message goes.
+pub(super) struct Route {
+    /// The queues.
+    pub destinations: Rc<[Destination]>,
+    /// Whether the channel's next message to the same target may go elsewhere.
+    pub is_for_message_alone: bool,
+}
 
 /// Where one message goes that is not routed with others.
 pub(super) struct Single {
     /// The queues.
     pub destinations: Rc<[Destination]>,
-    /// The message without what its receivers must not see, if it had that.
-    pub stripped: Option<(Vec<u8>, RecognisedPublish)>,
+    /// The requesters.
+    pub replies: Vec<ReplyAddress>,
+    /// The message as its receivers see it, if that is not as it came.
+    pub rewritten: Option<(Vec<u8>, RecognisedPublish)>,
 }
 
 impl Shard {
-    /// Whether each publish to the channel's target has a route of its own.
-    #[inline]
-    pub(super) fn headers_decide(&mut self, slot: u32, number: ChannelNumber) -> bool {
-        let epoch = self.topology.epoch();
-        let connection = &self.connections.get_mut(slot).expect("it publishes").connection;
-        let channel = connection.channel(number).expect("it publishes");
-        if channel.route.at(epoch).is_some() {
-            return false;
-        }
-        let (vhost, target) = (connection.vhost(), channel.assembly.target());
-        self.router
-            .route_depends_on_headers(vhost.as_bytes(), target.exchange.as_bytes())
-    }
-
-    /// The queues that the channel's target leads to, from the channel's cache when nothing has changed.
+    /// The queues that the channel's target leads to, from the channel's cache when nothing has changed. `first` is the
+    /// message they are found for if not; they are its alone if so it says.
     #[inline]
     pub(super) fn route(
         &mut self,
@@ -41,11 +40,14 @@ impl Shard {
         number: ChannelNumber,
         bytes: &[u8],
         first: &RecognisedPublish,
-    ) -> Result<Rc<[Destination]>, Refusal> {
-        let epoch = self.topology.epoch();
+    ) -> Result<Route, Refusal> {
+        let epoch = self.route_epoch();
         let channel = self.channel_at(slot, number).expect("it publishes");
         match channel.route.at(epoch) {
-            Some(destinations) => Ok(destinations),
+            Some(destinations) => Ok(Route {
+                destinations,
+                is_for_message_alone: false,
+            }),
             None => self.find_route(slot, number, part(bytes, &first.properties), &[]),
         }
     }
@@ -62,59 +64,102 @@ impl Shard {
         let properties = part(bytes, &publish.properties);
         let channel = self.channel_at(slot, number).expect("it publishes");
         let known = channel.assembly.check_properties(properties).unwrap_or_default();
-        let destinations = self.route(slot, number, bytes, publish)?;
+        let target = channel.assembly.target().clone();
+        let reply_consumer = channel.reply_consumer.clone();
+        let destinations = self.route(slot, number, bytes, publish)?.destinations;
         if !known.must_be_examined {
             return Ok(Single {
                 destinations,
-                stripped: None,
+                replies: self.requesters(&target, &[]),
+                rewritten: None,
             });
         }
         let connection = self.connections.get_mut(slot).expect("it publishes");
         let user = connection.connection.user().clone();
-        let examined = examine(Properties::trusted(properties), user.as_bytes())?;
+        let reply_address = reply_consumer
+            .as_ref()
+            .map(|consumer| consumer.address.as_bytes());
+        let examined = examine(Properties::trusted(properties), user.as_bytes(), reply_address)?;
+        let replies = self.requesters(&target, &examined.further_keys);
         let destinations = match examined.further_keys[..] {
             [] => destinations,
-            _ => self.find_route(slot, number, properties, &examined.further_keys)?,
+            _ => {
+                let route = self.find_route(slot, number, properties, &examined.further_keys)?;
+                route.destinations
+            }
         };
-        let stripped = examined
-            .without_bcc
+        let rewritten = examined
+            .rewritten
             .map(|properties| with_properties(properties, part(bytes, &publish.body)));
         Ok(Single {
             destinations,
-            stripped,
+            replies,
+            rewritten,
         })
     }
 
+    /// The requesters that a publish to the default exchange names, each once.
+    fn requesters(&self, target: &PublishTarget, further_keys: &[&[u8]]) -> Vec<ReplyAddress> {
+        if !target.is_reply && (further_keys.is_empty() || !target.exchange.is_empty()) {
+            return Vec::new();
+        }
+        let mut requesters = Vec::new();
+        let keys = std::iter::once(target.routing_key.as_bytes()).chain(further_keys.iter().copied());
+        for address in keys.filter_map(|key| self.reply_address(key)) {
+            if !requesters.contains(&address) {
+                requesters.push(address);
+            }
+        }
+        requesters
+    }
+
+    /// Grows with every change of what routes depend on: of what is declared, and of who may publish.
+    #[inline]
+    fn route_epoch(&self) -> u64 {
+        self.topology.epoch() + self.users.revision()
+    }
+
+    /// Asks the router, and keeps what it says in the channel's cache when it holds for the next message as well.
     fn find_route(
         &mut self,
         slot: u32,
         number: ChannelNumber,
         properties: &[u8],
         further_keys: &[&[u8]],
-    ) -> Result<Rc<[Destination]>, Refusal> {
+    ) -> Result<Route, Refusal> {
+        self.permit_publish(slot, number)?;
         let connection = self.connections.get_mut(slot).expect("it publishes");
         let vhost = connection.connection.vhost().clone();
         let channel = connection.connection.channel_mut(number).expect("it publishes");
         let target = channel.assembly.target().clone();
         let (exchange, key) = (target.exchange.as_bytes(), target.routing_key.as_bytes());
-        let headers = Properties::new_checked(properties)
-            .ok()
-            .and_then(|properties| properties.headers());
         let keys = [&[key], further_keys].concat();
         let found = self
             .router
             .check_published_to(vhost.as_bytes(), exchange)
-            .and_then(|()| self.destinations_of(vhost.as_bytes(), exchange, &keys, headers));
-        let destinations: Rc<[Destination]> = found
-            .map_err(|error| error.refusal(vhost.as_bytes(), exchange))?
-            .into();
-        let is_of_target = further_keys.is_empty();
-        if is_of_target && !self.router.route_depends_on_headers(vhost.as_bytes(), exchange) {
-            let epoch = self.topology.epoch();
+            .and_then(|()| self.route_of(vhost.as_bytes(), exchange, &keys, properties));
+        let mut route = found.map_err(|error| error.refusal(vhost.as_bytes(), exchange))?;
+        self.permit_topics(slot, Access::Write, exchange, &keys)?;
+        route.is_for_message_alone |= !further_keys.is_empty();
+        if !route.is_for_message_alone {
+            let epoch = self.route_epoch();
             let channel = self.channel_at(slot, number).expect("it publishes");
-            channel.route.remember(epoch, destinations.clone());
+            channel.route.remember(epoch, route.destinations.clone());
         }
-        Ok(destinations)
+        Ok(route)
+    }
+
+    fn envelope<'a>(&mut self, routing_keys: &'a [&'a [u8]], properties: &'a [u8]) -> Envelope<'a> {
+        let properties = Properties::new_checked(properties).ok();
+        Envelope {
+            routing_keys,
+            headers: properties.and_then(Properties::headers),
+            correlation_id: properties.and_then(Properties::correlation_id),
+            message_id: properties.and_then(Properties::message_id),
+            timestamp: properties.and_then(Properties::timestamp),
+            home: self.id,
+            chance: self.chances.next_u64(),
+        }
     }
 
     /// The queues that an exchange leads to by any of `keys`, each once.
@@ -123,16 +168,31 @@ impl Shard {
         vhost: &[u8],
         exchange: &[u8],
         keys: &[&[u8]],
-        headers: Option<FieldTableRef<'_>>,
+        properties: &[u8],
     ) -> Result<Vec<Destination>, RouteError> {
+        let route = self.route_of(vhost, exchange, keys, properties)?;
+        Ok(route.destinations.to_vec())
+    }
+
+    fn route_of(
+        &mut self,
+        vhost: &[u8],
+        exchange: &[u8],
+        keys: &[&[u8]],
+        properties: &[u8],
+    ) -> Result<Route, RouteError> {
+        let envelope = self.envelope(keys, properties);
         let mut routed = std::mem::take(&mut self.scratch.routed);
         let found = self
             .router
-            .route_keys(&self.topology, vhost, exchange, keys, headers, &mut routed);
+            .route(&self.topology, vhost, exchange, &envelope, &mut routed);
         let queues = routed.queues.iter();
-        let destinations = queues.filter_map(|&id| self.destination(id)).collect();
+        let route = Route {
+            destinations: queues.filter_map(|&id| self.destination(id)).collect(),
+            is_for_message_alone: routed.is_for_message_alone,
+        };
         self.scratch.routed = routed;
-        found.map(|()| destinations)
+        found.map(|()| route)
     }
 
     /// The queue as a destination, if it is there.

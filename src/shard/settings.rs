@@ -19,6 +19,8 @@ pub struct Settings {
     pub consumer_timeout_milliseconds: u64,
     /// Output bytes of a connection above which its consumers are paused; half of it resumes them.
     pub output_bytes_max: usize,
+    /// Bytes that a channel's transaction may keep.
+    pub transaction_bytes_max: u64,
     /// Bytes of publishes and deliveries under way to another core.
     pub ring_credit_bytes: u64,
     /// Whether confirms wait for the sync.
@@ -47,6 +49,7 @@ impl Settings {
             handshake_milliseconds: u64::from(limits.handshake_timeout_milliseconds.get()),
             consumer_timeout_milliseconds: u64::from(limits.consumer_timeout_milliseconds.get()),
             output_bytes_max: limits.output_bytes_max.get() as usize,
+            transaction_bytes_max: u64::from(limits.transaction_bytes_max.get()),
             ring_credit_bytes: u64::from(limits.ring_credit_bytes.get()),
             durability: config.durability,
             sync_interval_max_milliseconds: u64::from(config.log.sync_interval_max_milliseconds.get()),

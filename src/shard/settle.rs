@@ -23,6 +23,10 @@ impl Shard {
         let mut settled = std::mem::take(&mut self.scratch.settled);
         settled.clear();
         let channel = self.channel_at(slot, number).expect("the method came on it");
+        if channel.transaction.is_some() {
+            self.scratch.settled = settled;
+            return self.settle_at_commit((slot, number), (tag, multiple), settlement, method);
+        }
         let known = channel.settle(tag, multiple, &mut settled);
         self.apply_settlement(&settled, settlement);
         self.scratch.settled = settled;
@@ -114,6 +118,7 @@ impl Shard {
     /// meanwhile or is too much leaves at once.
     fn requeue(&mut self, queue_slot: u32, sequences: impl Iterator<Item = QueueSequence>) {
         let (mut logged, mut leaving) = (Vec::new(), Vec::new());
+        self.deliver_before_return(queue_slot);
         let queue = self.queues.get_mut(queue_slot).expect("the caller found it");
         let limit = queue.settings.delivery_limit;
         for sequence in sequences {
@@ -137,7 +142,7 @@ impl Shard {
                 false => self.expire_if_due(queue_slot, sequence),
             }
         }
-        self.keep_limits(queue_slot);
+        self.drop_surplus(queue_slot);
     }
 
     fn give_up_returned(&mut self, queue_slot: u32, sequence: QueueSequence) {

@@ -6,12 +6,13 @@
 //! ```
 
 use super::core_loop::{CoreLoop, HelperReply};
+use super::definitions_file::{DefinitionsError, Importer, read_definitions};
 use super::mailbox::Batch;
-use super::recover::{Dealt, note_clean_stop, recover};
+use super::recover::{Dealt, RecoverError, note_clean_stop, recover};
 use super::{Beginning, Shard, settings::Settings};
-use crate::auth::Users;
 use crate::config::Config;
 use crate::connection::ServerIdentity;
+use crate::definitions::Definitions;
 use crate::model::ShardId;
 use crate::runtime::{
     self, CoreOptions, CoreThread, Doorbell, HelperPool, ReplyReceiver, ReplySender, RingReceiver, RingSender,
@@ -128,6 +129,7 @@ pub struct Broker {
     stop: StopFlag,
     doorbells: Vec<Doorbell>,
     data_dir: PathBuf,
+    importer: Importer,
     /// How long it took to read the logs and to listen.
     pub startup: Startup,
 }
@@ -157,6 +159,9 @@ pub enum StartError {
     /// The log cannot be opened.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The definitions cannot be imported.
+    #[error(transparent)]
+    Definitions(#[from] DefinitionsError),
     /// A core cannot be started.
     #[error("core {cpu} cannot be started: {error}; `lanemq check io-uring` tells what is missing")]
     Core {
@@ -183,18 +188,25 @@ impl Broker {
         let doorbells = new_doorbells(cpus)?;
         let stop = StopFlag::new();
         let helpers = Arc::new(HelperPool::start(2, "lanemq-helper", cpus).map_err(core_error(cpus[0]))?);
-        let dealt = recover(config, shards, runtime::unix_milliseconds())?;
+        let definitions = definitions_of(config)?;
+        let dealt = recover(config, definitions.as_ref(), shards, runtime::unix_milliseconds());
+        let dealt = dealt.map_err(|error| start_error(error, config))?;
         let recovery = begun.elapsed();
         let messages = dealt.iter().map(|dealt| dealt.messages).sum();
         let queues = dealt.iter().map(|dealt| dealt.queues.len() as u64).sum();
         let (started, starts) = mpsc::channel();
         let connections = Arc::new(AtomicUsize::new(0));
         let undrained = Arc::new(AtomicUsize::new(cpus.len()));
+        let mut importer = None;
         let mut cores = Vec::new();
         let mut rings = Rings::new(cpus.len());
         for ((index, &cpu), dealt) in cpus.iter().enumerate().zip(dealt) {
             let (senders, receivers) = rings.take(index);
             let (reply_sender, replies) = runtime::reply_queue(doorbells[index].clone());
+            importer.get_or_insert_with(|| Importer {
+                file: config.definitions.file.clone(),
+                control: reply_sender.clone(),
+            });
             let parts = CoreParts {
                 addresses: addresses.clone(),
                 backlog: BACKLOG,
@@ -233,6 +245,7 @@ impl Broker {
             stop,
             doorbells,
             data_dir: config.data_dir.clone(),
+            importer: importer.expect("a broker has a core"),
             startup: Startup {
                 recovery,
                 listening: Duration::ZERO,
@@ -267,6 +280,11 @@ impl Broker {
             stop: self.stop.clone(),
             doorbells: self.doorbells.clone(),
         }
+    }
+
+    /// What imports the file of definitions anew.
+    pub fn importer(&self) -> Importer {
+        self.importer.clone()
     }
 
     /// Waits until every core has stopped.
@@ -324,6 +342,7 @@ impl CoreStart {
             log,
             queues,
             topology,
+            users,
             control,
             ..
         } = self.dealt;
@@ -338,12 +357,13 @@ impl CoreStart {
             shards: self.shards,
             settings: Settings::new(&self.config, self.shards),
             identity,
-            users: Users::default(),
+            users,
             control,
             topology,
             queues,
             log,
             seed: runtime::random_seed(),
+            secret_key: u128::from(runtime::random_seed()) << 64 | u128::from(runtime::random_seed()),
         });
         let stopper = Stopper {
             stop: parts.stop.clone(),
@@ -388,6 +408,31 @@ impl Rings {
             std::mem::take(&mut self.senders[core]),
             std::mem::take(&mut self.receivers[core]),
         )
+    }
+}
+
+/// The definitions that the settings name, with their warnings told.
+fn definitions_of(config: &Config) -> Result<Option<Definitions>, DefinitionsError> {
+    let file = &config.definitions.file;
+    if file.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let definitions = read_definitions(file)?;
+    let shown = file.display();
+    definitions
+        .warnings
+        .iter()
+        .for_each(|warning| tracing::warn!("{shown}: {warning}"));
+    Ok(Some(definitions))
+}
+
+fn start_error(error: RecoverError, config: &Config) -> StartError {
+    match error {
+        RecoverError::Storage(error) => StartError::Storage(error),
+        RecoverError::Definitions(problems) => StartError::Definitions(DefinitionsError {
+            file: config.definitions.file.clone(),
+            problems,
+        }),
     }
 }
 

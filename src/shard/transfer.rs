@@ -227,12 +227,13 @@ impl Shard {
             .chain(further_keys.iter().map(Vec::as_slice))
             .collect();
         let exchange = memory.exchange.as_bytes();
-        let found = self.destinations_of(vhost.as_bytes(), exchange, &keys, Some(headers.as_ref()));
         let builder = PropertiesBuilder {
             headers: Some(headers.as_ref()),
             ..PropertiesBuilder::from(properties)
         };
         let (bytes, place) = rewritten(&builder, content.body);
+        let properties = &bytes[..place.properties.1 as usize];
+        let found = self.destinations_of(vhost.as_bytes(), exchange, &keys, properties);
         let run = Run {
             exchange: content.exchange,
             routing_key: content.routing_key,
@@ -328,9 +329,9 @@ impl Shard {
         let keys: Vec<&[u8]> = std::iter::once(letter.routing_key.as_bytes())
             .chain(letter.further_keys.iter().map(Vec::as_slice))
             .collect();
-        let headers = Some(letter.headers.as_ref());
+        let properties = &letter.bytes[..letter.place.properties.1 as usize];
         let exchange = letter.exchange.as_bytes();
-        let found = self.destinations_of(vhost.as_bytes(), exchange, &keys, headers);
+        let found = self.destinations_of(vhost.as_bytes(), exchange, &keys, properties);
         let Ok(mut destinations) = found else {
             return Vec::new();
         };

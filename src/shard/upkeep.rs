@@ -2,6 +2,7 @@
 //! stop which messages were given out.
 
 use super::Shard;
+use super::control_change::ControlChange;
 use super::queues::{NO_SLOT, Queues};
 use crate::model::{Position, QueueId, QueueSequence};
 use crate::queue::Locator;
@@ -53,15 +54,9 @@ impl Shard {
     /// Only the control shard's log holds topology.
     fn append_topology_snapshot(&mut self) {
         let Some(control) = &self.control else { return };
-        let encoded: Vec<Vec<u8>> = control
-            .decided()
-            .snapshot_durable()
-            .map(|change| {
-                let mut bytes = Vec::new();
-                change.encode(&mut bytes);
-                bytes
-            })
-            .collect();
+        let declared = control.decided().snapshot_durable().map(ControlChange::from);
+        let users = control.users().snapshot().map(ControlChange::from);
+        let encoded: Vec<Vec<u8>> = declared.chain(users).map(|change| change.encoded()).collect();
         self.log
             .append_topology_snapshot(encoded.iter().map(Vec::as_slice));
     }

@@ -11,7 +11,6 @@ use super::core::Core;
 use super::dice::Dice;
 use super::scene::{Scene, Theme};
 use super::scheduler::{CoreHappening, Scheduler};
-use crate::auth::Users;
 use crate::config::Durability;
 use crate::connection::{ServerIdentity, Tuning};
 use crate::model::ShardId;
@@ -149,6 +148,7 @@ impl Broker {
             log,
             queues,
             topology,
+            users,
             control,
             ..
         } = dealt;
@@ -162,12 +162,13 @@ impl Broker {
                 index as u16,
                 "PLAIN",
             ),
-            users: Users::default(),
+            users,
             topology,
             queues,
             log,
             control,
             seed,
+            secret_key: u128::from(seed),
         })
     }
 
@@ -278,6 +279,7 @@ fn choose_settings(durability: Durability, scene: &Scene, scheduler: &mut Schedu
             heartbeat_seconds: 0,
         },
         message_bytes_max: 16 << 20,
+        transaction_bytes_max: 64 << 20,
         handshake_milliseconds: 10_000,
         consumer_timeout_milliseconds: 0,
         output_bytes_max: choose_output_bytes(scene, dice),

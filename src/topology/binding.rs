@@ -6,6 +6,8 @@ use super::arguments::in_key_order;
 use super::cascade::Cascade;
 use super::erlang_term::{binary, term};
 use super::exchange::check_not_default;
+use super::hash_on::binding_weight;
+use super::memory::delayed_kind;
 use super::refusal::{Entity, no_vhost, not_found};
 use super::vhost::Vhost;
 use super::{Change, Exchange, ExchangeKind, QueueDefinition, Topology, short};
@@ -37,8 +39,8 @@ pub struct Binding {
 impl Topology {
     /// What a queue.bind changes; nothing when it is bound so already.
     ///
-    /// Refused with 403 (default exchange), 404 (exchange, queue), 405 (another connection's queue), 406 (a headers
-    /// exchange's `x-match`), 530 (vhost).
+    /// Refused with 403 (default exchange), 404 (exchange, queue), 405 (another connection's queue), 406 (the exchange
+    /// cannot match by it), 530 (vhost).
     pub fn decide_queue_bind(
         &self,
         vhost: &[u8],
@@ -54,11 +56,12 @@ impl Topology {
         let queue = self
             .queue(vhost, queue)
             .ok_or_else(|| not_found(Entity::queue(vhost, queue)))?;
-        check_binding_arguments(source, arguments)?;
+        let destination = Destination::Queue(queue.id);
+        check_binding(source, &destination, routing_key, arguments)?;
         queue.check_access(connection)?;
         bind(
             home,
-            new_binding(home, source, Destination::Queue(queue.id), routing_key, arguments)?,
+            new_binding(home, source, destination, routing_key, arguments)?,
         )
     }
 
@@ -95,7 +98,8 @@ impl Topology {
 
     /// What an exchange.bind changes; nothing when it is bound so already. An exchange may be bound to itself.
     ///
-    /// Refused with 403 (default exchange at either end), 404 (source, then destination), 406 (`x-match`), 530.
+    /// Refused with 403 (default exchange at either end), 404 (source, then destination), 406 (the source cannot match
+    /// by it), 530.
     pub fn decide_exchange_bind(
         &self,
         vhost: &[u8],
@@ -109,7 +113,7 @@ impl Topology {
         let home = self.vhost(vhost).ok_or_else(|| no_vhost(vhost))?;
         let source = existing_exchange(home, source)?;
         let destination = Destination::Exchange(existing_exchange(home, destination)?.name.clone());
-        check_binding_arguments(source, arguments)?;
+        check_binding(source, &destination, routing_key, arguments)?;
         bind(
             home,
             new_binding(home, source, destination, routing_key, arguments)?,
@@ -141,6 +145,23 @@ impl Topology {
             home,
             new_binding(home, source, destination, routing_key, arguments)?,
         ))
+    }
+
+    /// What a binding between ends that exist changes, whoever asks; nothing when it is bound so already. Refused with
+    /// 404 (source), 406 (`x-match`), 530 (vhost).
+    pub fn decide_binding(
+        &self,
+        vhost: &[u8],
+        source: &[u8],
+        destination: Destination,
+        routing_key: &ShortString,
+        arguments: FieldTableRef<'_>,
+    ) -> Result<Vec<Change>, Refusal> {
+        let home = self.vhost(vhost).ok_or_else(|| no_vhost(vhost))?;
+        let source = existing_exchange(home, source)?;
+        let key = routing_key.as_bytes();
+        check_binding(source, &destination, key, arguments)?;
+        bind(home, new_binding(home, source, destination, key, arguments)?)
     }
 
     /// The changes by which a queue goes: its bindings, auto-delete exchanges that fall with them, the queue itself
@@ -191,11 +212,46 @@ fn unbind(vhost: &Vhost, binding: Binding) -> Vec<Change> {
     }
 }
 
-/// 406 when a headers exchange would not know how to match by these arguments.
-fn check_binding_arguments(source: &Exchange, arguments: FieldTableRef<'_>) -> Result<(), Refusal> {
-    if source.kind != ExchangeKind::Headers {
-        return Ok(());
+/// 406 when an exchange of this type cannot match by this binding.
+fn check_binding(
+    source: &Exchange,
+    destination: &Destination,
+    routing_key: &[u8],
+    arguments: FieldTableRef<'_>,
+) -> Result<(), Refusal> {
+    let kind = match source.kind {
+        ExchangeKind::Delayed => delayed_kind(source.arguments.as_ref()).unwrap_or(ExchangeKind::Direct),
+        kind => kind,
+    };
+    match kind {
+        ExchangeKind::Headers => check_x_match(arguments),
+        ExchangeKind::ConsistentHash => binding_weight(routing_key).map(|_| ()),
+        ExchangeKind::LocalRandom => check_local(destination, routing_key),
+        ExchangeKind::Direct
+        | ExchangeKind::Fanout
+        | ExchangeKind::Topic
+        | ExchangeKind::ModulusHash
+        | ExchangeKind::Random
+        | ExchangeKind::Delayed
+        | ExchangeKind::RecentHistory => Ok(()),
     }
+}
+
+/// 406 when the binding has a key, or leads to an exchange, which lies on every core.
+fn check_local(destination: &Destination, routing_key: &[u8]) -> Result<(), Refusal> {
+    let text = match destination {
+        _ if !routing_key.is_empty() => {
+            let key = String::from_utf8_lossy(routing_key);
+            format!("Non empty binding '{key}' key not permitted")
+        }
+        Destination::Exchange(_) => "Destination not found".to_owned(),
+        Destination::Queue(_) => return Ok(()),
+    };
+    Err(Refusal::new(ReplyCode::PreconditionFailed, text))
+}
+
+/// 406 when a headers exchange would not know how to match by these arguments.
+fn check_x_match(arguments: FieldTableRef<'_>) -> Result<(), Refusal> {
     let Some(value) = arguments.get(b"x-match") else {
         return Ok(());
     };

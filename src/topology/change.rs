@@ -14,13 +14,21 @@
 //!   6  queue deleted       id u64
 //!   7  bound               vhost · source · destination · routing key · arguments
 //!   8  unbound             as bound
+//!   9  vhost described     name · default queue type · description · tags
+//!  10  vhost limited       name · most connections i64 · most queues i64, -1 for no limit
+//!  11  policy set          vhost · operator's u8 · name · pattern · applies to u8 · priority i64 · definition
+//!  12  policy cleared      vhost · name · operator's u8
 //!
 //!  name, vhost, source, routing key   length u8, bytes
-//!  arguments                          length u32, entries of a field table
-//!  type                               0 direct, 1 fanout, 2 topic, 3 headers
+//!  description, pattern               length u32, UTF-8
+//!  tags                               count u16, each a name
+//!  arguments, definition              length u32, entries of a field table
+//!  type                               0 direct, 1 fanout, 2 topic, 3 headers, 4 x-consistent-hash, 5 x-modulus-hash, 6 x-random,
+//!                                    7 x-local-random, 16 x-delayed-message, 17 x-recent-history
 //!  flags                              1 durable, 2 auto-delete, 4 internal (exchange) or exclusive (queue)
 //!  connection, if exclusive           shard u16 · slot u32 · generation u32
 //!  destination                        0 u8, queue id u64   or   1 u8, exchange's name
+//!  applies to                         0 all, 1 queues, 2 exchanges, 3 classic queues, 4 quorum queues, 5 streams
 //! ```
 //!
 //! The fields end with the bytes: a record that is longer or shorter than its fields is refused, as is any value
@@ -28,10 +36,15 @@
 
 use thiserror::Error;
 
-use crate::model::field_table::FieldTableError;
-use crate::model::{ConnectionId, FieldTable, QueueId, ShardId, ShortString, VshardId};
+use crate::model::record_fields::{Fields, FieldsError, put_bytes, put_limit, put_name, put_names};
+use crate::model::{
+    ConnectionId, FieldTable, Pattern, PatternError, QueueId, ShardId, ShortString, Usage, VshardId,
+};
 
-use super::{Binding, Destination, Exchange, ExchangeFlags, ExchangeKind, QueueDefinition, Topology};
+use super::{
+    ApplyTo, Binding, Destination, Exchange, ExchangeFlags, ExchangeKind, Policy, PolicyKind,
+    QueueDefinition, Topology, VhostLimits, VhostMetadata,
+};
 
 /// One change of what is declared, decided by the control shard and applied by every core in the same order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +53,8 @@ pub enum Change {
     VhostDeclared {
         /// Its name.
         name: ShortString,
+        /// Where its connections on all cores are counted; not logged.
+        connections: Usage,
     },
     /// A vhost ends, with everything in it.
     VhostDeleted {
@@ -71,14 +86,46 @@ pub enum Change {
     Bound(Binding),
     /// A binding ends.
     Unbound(Binding),
+    /// This is said of a vhost from now on.
+    VhostDescribed {
+        /// Its name.
+        name: ShortString,
+        /// What is said.
+        metadata: VhostMetadata,
+    },
+    /// This bounds a vhost from now on.
+    VhostLimited {
+        /// Its name.
+        name: ShortString,
+        /// The bounds.
+        limits: VhostLimits,
+    },
+    /// A policy begins, in the place of one of its name and kind.
+    PolicySet {
+        /// The vhost.
+        vhost: ShortString,
+        /// Whose it is.
+        kind: PolicyKind,
+        /// The policy.
+        policy: Policy,
+    },
+    /// A policy ends.
+    PolicyCleared {
+        /// The vhost.
+        vhost: ShortString,
+        /// Whose it was.
+        kind: PolicyKind,
+        /// Its name.
+        name: ShortString,
+    },
 }
 
 /// Why bytes are not a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ChangeError {
-    /// The bytes end inside a field.
-    #[error("a change ends inside a field")]
-    Truncated,
+    /// A field cannot be read.
+    #[error("a change: {0}")]
+    Fields(#[from] FieldsError),
     /// Bytes are left behind the last field.
     #[error("a change has {0} bytes behind its last field")]
     TooLong(usize),
@@ -93,9 +140,9 @@ pub enum ChangeError {
         /// What it holds.
         found: u8,
     },
-    /// The arguments are not a field table.
-    #[error("a change has arguments that are no table: {0}")]
-    Arguments(#[from] FieldTableError),
+    /// The pattern of a policy cannot be compiled.
+    #[error("a change has a pattern that is none: {0}")]
+    Pattern(#[from] PatternError),
 }
 
 const VERSION: u8 = 1;
@@ -108,6 +155,10 @@ const QUEUE_DECLARED: u8 = 5;
 const QUEUE_DELETED: u8 = 6;
 const BOUND: u8 = 7;
 const UNBOUND: u8 = 8;
+const VHOST_DESCRIBED: u8 = 9;
+const VHOST_LIMITED: u8 = 10;
+const POLICY_SET: u8 = 11;
+const POLICY_CLEARED: u8 = 12;
 
 const DURABLE: u8 = 1;
 const AUTO_DELETE: u8 = 2;
@@ -121,7 +172,12 @@ impl Change {
     /// restart. A binding does when both its ends do.
     pub fn is_durable(&self, topology: &Topology) -> bool {
         match self {
-            Change::VhostDeclared { .. } | Change::VhostDeleted { .. } => true,
+            Change::VhostDeclared { .. }
+            | Change::VhostDeleted { .. }
+            | Change::VhostDescribed { .. }
+            | Change::VhostLimited { .. }
+            | Change::PolicySet { .. }
+            | Change::PolicyCleared { .. } => true,
             Change::ExchangeDeclared { exchange, .. } => exchange.durable,
             Change::ExchangeDeleted { vhost, name } => is_durable_exchange(topology, vhost, name),
             Change::QueueDeclared(queue) => queue.durable,
@@ -134,7 +190,7 @@ impl Change {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
         match self {
-            Change::VhostDeclared { name } => put_named(out, VHOST_DECLARED, &[name]),
+            Change::VhostDeclared { name, .. } => put_named(out, VHOST_DECLARED, &[name]),
             Change::VhostDeleted { name } => put_named(out, VHOST_DELETED, &[name]),
             Change::ExchangeDeclared { vhost, exchange } => put_exchange(out, vhost, exchange),
             Change::ExchangeDeleted { vhost, name } => put_named(out, EXCHANGE_DELETED, &[vhost, name]),
@@ -145,6 +201,21 @@ impl Change {
             }
             Change::Bound(binding) => put_binding(out, BOUND, binding),
             Change::Unbound(binding) => put_binding(out, UNBOUND, binding),
+            Change::VhostDescribed { name, metadata } => {
+                put_named(out, VHOST_DESCRIBED, &[name, &metadata.default_queue_type]);
+                put_bytes(out, metadata.description.as_bytes());
+                put_names(out, &metadata.tags);
+            }
+            Change::VhostLimited { name, limits } => {
+                put_named(out, VHOST_LIMITED, &[name]);
+                put_limit(out, limits.max_connections);
+                put_limit(out, limits.max_queues);
+            }
+            Change::PolicySet { vhost, kind, policy } => put_policy(out, vhost, *kind, policy),
+            Change::PolicyCleared { vhost, kind, name } => {
+                put_named(out, POLICY_CLEARED, &[vhost, name]);
+                out.push(u8::from(*kind == PolicyKind::Operator));
+            }
         }
     }
 
@@ -156,7 +227,10 @@ impl Change {
             unknown => return Err(ChangeError::UnknownVersion(unknown)),
         }
         let change = match fields.byte()? {
-            VHOST_DECLARED => Change::VhostDeclared { name: fields.name()? },
+            VHOST_DECLARED => Change::VhostDeclared {
+                name: fields.name()?,
+                connections: Usage::default(),
+            },
             VHOST_DELETED => Change::VhostDeleted { name: fields.name()? },
             EXCHANGE_DECLARED => Change::ExchangeDeclared {
                 vhost: fields.name()?,
@@ -172,6 +246,27 @@ impl Change {
             },
             BOUND => Change::Bound(fields.binding()?),
             UNBOUND => Change::Unbound(fields.binding()?),
+            VHOST_DESCRIBED => Change::VhostDescribed {
+                name: fields.name()?,
+                metadata: fields.metadata()?,
+            },
+            VHOST_LIMITED => Change::VhostLimited {
+                name: fields.name()?,
+                limits: VhostLimits {
+                    max_connections: fields.limit()?,
+                    max_queues: fields.limit()?,
+                },
+            },
+            POLICY_SET => Change::PolicySet {
+                vhost: fields.name()?,
+                kind: fields.policy_kind()?,
+                policy: fields.policy()?,
+            },
+            POLICY_CLEARED => {
+                let (vhost, name) = (fields.name()?, fields.name()?);
+                let kind = fields.policy_kind()?;
+                Change::PolicyCleared { vhost, kind, name }
+            }
             found => {
                 return Err(ChangeError::UnknownValue {
                     field: "kind of change",
@@ -208,16 +303,24 @@ fn put_named(out: &mut Vec<u8>, kind: u8, names: &[&ShortString]) {
 
 fn put_exchange(out: &mut Vec<u8>, vhost: &ShortString, exchange: &Exchange) {
     put_named(out, EXCHANGE_DECLARED, &[vhost, &exchange.name]);
-    out.push(match exchange.kind {
+    out.push(kind_code(exchange.kind));
+    put_flags(out, exchange.durable, exchange.auto_delete, exchange.internal);
+    put_table(out, &exchange.arguments);
+}
+
+fn kind_code(kind: ExchangeKind) -> u8 {
+    match kind {
         ExchangeKind::Direct => 0,
         ExchangeKind::Fanout => 1,
         ExchangeKind::Topic => 2,
         ExchangeKind::Headers => 3,
+        ExchangeKind::ConsistentHash => 4,
+        ExchangeKind::ModulusHash => 5,
+        ExchangeKind::Random => 6,
+        ExchangeKind::LocalRandom => 7,
         ExchangeKind::Delayed => 16,
         ExchangeKind::RecentHistory => 17,
-    });
-    put_flags(out, exchange.durable, exchange.auto_delete, exchange.internal);
-    put_table(out, &exchange.arguments);
+    }
 }
 
 fn put_queue(out: &mut Vec<u8>, queue: &QueueDefinition) {
@@ -252,9 +355,14 @@ fn put_binding(out: &mut Vec<u8>, kind: u8, binding: &Binding) {
     put_table(out, &binding.arguments);
 }
 
-fn put_name(out: &mut Vec<u8>, name: &ShortString) {
-    out.push(name.as_bytes().len() as u8);
-    out.extend_from_slice(name.as_bytes());
+fn put_policy(out: &mut Vec<u8>, vhost: &ShortString, kind: PolicyKind, policy: &Policy) {
+    put_named(out, POLICY_SET, &[vhost]);
+    out.push(u8::from(kind == PolicyKind::Operator));
+    put_name(out, &policy.name);
+    put_bytes(out, policy.pattern.text().as_bytes());
+    out.push(policy.apply_to as u8);
+    out.extend_from_slice(&policy.priority.to_be_bytes());
+    put_table(out, &policy.definition);
 }
 
 fn put_flags(out: &mut Vec<u8>, durable: bool, auto_delete: bool, third: bool) {
@@ -263,52 +371,22 @@ fn put_flags(out: &mut Vec<u8>, durable: bool, auto_delete: bool, third: bool) {
 }
 
 fn put_table(out: &mut Vec<u8>, table: &FieldTable) {
-    out.extend_from_slice(&(table.as_bytes().len() as u32).to_be_bytes());
-    out.extend_from_slice(table.as_bytes());
+    put_bytes(out, table.as_bytes());
 }
 
-/// The bytes not yet read.
-struct Fields<'a>(&'a [u8]);
+/// Reads the parts of a change.
+trait ReadChange {
+    fn flags(&mut self) -> Result<(bool, bool, bool), ChangeError>;
+    fn exchange(&mut self) -> Result<Exchange, ChangeError>;
+    fn queue(&mut self) -> Result<QueueDefinition, ChangeError>;
+    fn connection(&mut self) -> Result<ConnectionId, ChangeError>;
+    fn binding(&mut self) -> Result<Binding, ChangeError>;
+    fn metadata(&mut self) -> Result<VhostMetadata, ChangeError>;
+    fn policy_kind(&mut self) -> Result<PolicyKind, ChangeError>;
+    fn policy(&mut self) -> Result<Policy, ChangeError>;
+}
 
-impl<'a> Fields<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], ChangeError> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(ChangeError::Truncated)?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], ChangeError> {
-        let (taken, rest) = self.0.split_first_chunk().ok_or(ChangeError::Truncated)?;
-        self.0 = rest;
-        Ok(*taken)
-    }
-
-    fn byte(&mut self) -> Result<u8, ChangeError> {
-        self.array().map(u8::from_be_bytes)
-    }
-
-    fn u16(&mut self) -> Result<u16, ChangeError> {
-        self.array().map(u16::from_be_bytes)
-    }
-
-    fn u32(&mut self) -> Result<u32, ChangeError> {
-        self.array().map(u32::from_be_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, ChangeError> {
-        self.array().map(u64::from_be_bytes)
-    }
-
-    fn name(&mut self) -> Result<ShortString, ChangeError> {
-        let length = usize::from(self.byte()?);
-        Ok(ShortString::new(self.take(length)?).expect("a length of one byte fits a shortstr"))
-    }
-
-    fn table(&mut self) -> Result<FieldTable, ChangeError> {
-        let length = self.u32()? as usize;
-        Ok(FieldTable::from_encoded(self.take(length)?.to_vec())?)
-    }
-
+impl ReadChange for Fields<'_> {
     /// Durable, auto-delete, and the third flag.
     fn flags(&mut self) -> Result<(bool, bool, bool), ChangeError> {
         match self.byte()? {
@@ -326,20 +404,14 @@ impl<'a> Fields<'a> {
 
     fn exchange(&mut self) -> Result<Exchange, ChangeError> {
         let name = self.name()?;
-        let kind = match self.byte()? {
-            0 => ExchangeKind::Direct,
-            1 => ExchangeKind::Fanout,
-            2 => ExchangeKind::Topic,
-            3 => ExchangeKind::Headers,
-            16 => ExchangeKind::Delayed,
-            17 => ExchangeKind::RecentHistory,
-            found => {
-                return Err(ChangeError::UnknownValue {
-                    field: "type of exchange",
-                    found,
-                });
-            }
-        };
+        let found = self.byte()?;
+        let mut kinds = ExchangeKind::ALL.into_iter();
+        let kind = kinds
+            .find(|&kind| kind_code(kind) == found)
+            .ok_or(ChangeError::UnknownValue {
+                field: "type of exchange",
+                found,
+            })?;
         let (durable, auto_delete, internal) = self.flags()?;
         Ok(Exchange::new(
             name,
@@ -398,6 +470,44 @@ impl<'a> Fields<'a> {
             destination,
             routing_key: self.name()?,
             arguments: self.table()?,
+        })
+    }
+
+    fn metadata(&mut self) -> Result<VhostMetadata, ChangeError> {
+        let default_queue_type = self.name()?;
+        Ok(VhostMetadata {
+            default_queue_type,
+            description: self.text()?.to_owned(),
+            tags: self.names()?,
+        })
+    }
+
+    fn policy_kind(&mut self) -> Result<PolicyKind, ChangeError> {
+        match self.byte()? {
+            0 => Ok(PolicyKind::User),
+            1 => Ok(PolicyKind::Operator),
+            found => Err(ChangeError::UnknownValue {
+                field: "kind of policy",
+                found,
+            }),
+        }
+    }
+
+    fn policy(&mut self) -> Result<Policy, ChangeError> {
+        let (name, pattern) = (self.name()?, Pattern::new(self.text()?)?);
+        let apply_to = self.byte()?;
+        let Some(&(apply_to, _)) = ApplyTo::ALL.get(usize::from(apply_to)) else {
+            return Err(ChangeError::UnknownValue {
+                field: "what a policy is for",
+                found: apply_to,
+            });
+        };
+        Ok(Policy {
+            name,
+            pattern,
+            apply_to,
+            priority: self.i64()?,
+            definition: self.table()?,
         })
     }
 }

@@ -375,6 +375,75 @@ fn a_headers_exchange_refuses_an_unknown_x_match() {
 }
 
 #[test]
+fn every_exchange_type_is_declared_by_its_name_and_told_in_quotes_where_erlang_quotes_it() {
+    let mut topology = small_world();
+    for kind in ExchangeKind::ALL {
+        let declared = topology.decide_exchange_declare(&exchange_declare("t", kind.name(), NONE));
+        assert!(
+            matches!(&declared, Ok(Some(Change::ExchangeDeclared { exchange, .. })) if exchange.kind == kind)
+        );
+    }
+    let declared = topology.decide_exchange_declare(&exchange_declare("t", "x-random", NONE));
+    apply_all(&mut topology, declared.map(|change| change.into_iter().collect()));
+    assert_eq!(
+        refused(topology.decide_exchange_declare(&exchange_declare("t", "fanout", NONE))),
+        "406 PRECONDITION_FAILED - inequivalent arg 'type' for exchange 't' in vhost '/': \
+         received 'fanout' but current is ''x-random''"
+    );
+}
+
+#[test]
+fn a_consistent_hash_exchange_refuses_what_it_cannot_hash_by() {
+    let mut topology = small_world();
+    let arguments = FieldTable::builder().string("hash-property", "foo").build();
+    let declare = |name, arguments| exchange_declare(name, "x-consistent-hash", arguments);
+    assert_eq!(
+        refused(topology.decide_exchange_declare(&declare("c", arguments.as_ref()))),
+        "406 PRECONDITION_FAILED - Unsupported property: foo"
+    );
+    assert_eq!(
+        refused(topology.decide_exchange_declare(&declare("amq.c", arguments.as_ref()))),
+        "403 ACCESS_REFUSED - exchange name 'amq.c' contains reserved prefix 'amq.*'"
+    );
+    let declared = topology.decide_exchange_declare(&declare("c", NONE));
+    apply_all(&mut topology, declared.map(|change| change.into_iter().collect()));
+    assert_eq!(
+        topology.decide_exchange_declare(&declare("c", arguments.as_ref())),
+        Ok(None),
+        "RabbitMQ compares only the alternate exchange"
+    );
+    let bind = |key: &[u8]| topology.decide_queue_bind(b"/", b"q", b"c", key, NONE, connection(1));
+    assert_eq!(bind(b"10").map(|changes| changes.len()), Ok(1));
+    assert_eq!(
+        refused(bind(b"ten")),
+        "406 PRECONDITION_FAILED - The binding key must be an integer: <<\"ten\">>"
+    );
+    assert_eq!(
+        refused(topology.decide_exchange_bind(b"/", b"x", b"c", b"0", NONE)),
+        "406 PRECONDITION_FAILED - The binding key must be greater than 0"
+    );
+    let unbound = topology.decide_queue_unbind(b"/", b"q", b"c", b"ten", NONE, connection(1));
+    assert_eq!(unbound, Ok(Vec::new()), "what cannot be bound is not bound");
+}
+
+#[test]
+fn a_local_random_exchange_takes_queues_without_a_key() {
+    let mut topology = small_world();
+    let declared = topology.decide_exchange_declare(&exchange_declare("l", "x-local-random", NONE));
+    apply_all(&mut topology, declared.map(|change| change.into_iter().collect()));
+    let bind = |key: &[u8]| topology.decide_queue_bind(b"/", b"q", b"l", key, NONE, connection(1));
+    assert_eq!(bind(b"").map(|changes| changes.len()), Ok(1));
+    assert_eq!(
+        refused(bind(b"k")),
+        "406 PRECONDITION_FAILED - Non empty binding 'k' key not permitted"
+    );
+    assert_eq!(
+        refused(topology.decide_exchange_bind(b"/", b"x", b"l", b"", NONE)),
+        "406 PRECONDITION_FAILED - Destination not found"
+    );
+}
+
+#[test]
 fn a_binding_is_one_however_often_and_in_whatever_order_its_arguments_come() {
     let mut topology = small_world();
     let (one, other) = (

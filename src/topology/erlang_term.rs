@@ -4,6 +4,8 @@
 //! equivalence checks compare values with `==`, for which a width of an integer or the kind of a string is no
 //! difference.
 
+use std::borrow::Cow;
+
 use crate::model::FieldValue;
 
 /// Whether `a` and `b` are equal as Erlang's `==` sees their values: integers of any width and times by number,
@@ -12,8 +14,11 @@ pub fn same_value(a: FieldValue<'_>, b: FieldValue<'_>) -> bool {
     if let (Some(a), Some(b)) = (integer(a), integer(b)) {
         return a == b;
     }
-    if let (Some(a), Some(b)) = (number(a), number(b)) {
+    if let (Some(a), Some(b)) = (float(a), float(b)) {
         return a == b;
+    }
+    if let (Some(integer), Some(float)) = (integer(a).or(integer(b)), float(a).or(float(b))) {
+        return is_same_number(integer, float);
     }
     if let (Some(a), Some(b)) = (bytes(a), bytes(b)) {
         return a == b;
@@ -26,6 +31,10 @@ pub fn same_value(a: FieldValue<'_>, b: FieldValue<'_>) -> bool {
         (FieldValue::Table(a), FieldValue::Table(b)) => {
             let (a, b) = (a.iter().map_while(Result::ok), b.iter().map_while(Result::ok));
             same_sequence(a, b, |a, b| a.0 == b.0 && same_typed_value(a.1, b.1))
+        }
+        // Erlang has one empty list for both.
+        (FieldValue::Array(a), FieldValue::Table(b)) | (FieldValue::Table(b), FieldValue::Array(a)) => {
+            a.is_empty() && b.is_empty()
         }
         _ => a == b,
     }
@@ -82,6 +91,18 @@ pub fn binary(bytes: &[u8]) -> String {
     }
 }
 
+/// A name as an atom: between quotes unless it is a plain lower-case word.
+pub fn atom(name: &str) -> Cow<'_, str> {
+    let is_plain = name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name
+            .chars()
+            .all(|other| other.is_ascii_alphanumeric() || matches!(other, '_' | '@'));
+    match is_plain {
+        true => Cow::Borrowed(name),
+        false => Cow::Owned(format!("'{name}'")),
+    }
+}
+
 /// Text as a string: `"text"`, or the list of its characters when they are not printable.
 pub fn string(text: &str) -> String {
     if text.chars().all(is_printable) {
@@ -98,12 +119,17 @@ fn integer(value: FieldValue<'_>) -> Option<i128> {
     }
 }
 
-fn number(value: FieldValue<'_>) -> Option<f64> {
+fn float(value: FieldValue<'_>) -> Option<f64> {
     match value {
         FieldValue::Float(value) => Some(value.into()),
         FieldValue::Double(value) => Some(value),
-        value => integer(value).map(|value| value as f64),
+        _ => None,
     }
+}
+
+/// Whether both are the same number, digit for digit: a large integer is not made a float that is only near it.
+fn is_same_number(integer: i128, float: f64) -> bool {
+    float.fract() == 0.0 && float as i128 == integer
 }
 
 fn bytes(value: FieldValue<'_>) -> Option<&[u8]> {
@@ -191,6 +217,8 @@ mod tests {
         assert_eq!(term(FieldValue::Decimal { scale: 1, value: 15 }), "{1,15}");
         assert_eq!(binary(b"a\"b"), "<<\"a\\\"b\">>");
         assert_eq!(binary(&[1]), "<<1>>");
+        assert_eq!(atom("direct"), "direct");
+        assert_eq!(atom("x-random"), "'x-random'");
         assert_eq!(string("a\nb"), "\"a\\nb\"");
         assert_eq!(string("\u{1}a"), "[1,97]");
     }
@@ -204,8 +232,35 @@ mod tests {
             FieldValue::LongString(b"x"),
             FieldValue::ByteArray(b"x")
         ));
+        assert!(same_value(FieldValue::Double(-0.0), FieldValue::Int8(0)));
+        let large = 1 << 53;
+        assert!(same_value(
+            FieldValue::Int64(large),
+            FieldValue::Double(large as f64)
+        ));
+        assert!(!same_value(
+            FieldValue::Int64(large + 1),
+            FieldValue::Double(large as f64)
+        ));
+        assert!(!same_value(FieldValue::Double(f64::NAN), FieldValue::Int8(0)));
+        assert!(!same_value(
+            FieldValue::Double(f64::INFINITY),
+            FieldValue::Int64(i64::MAX)
+        ));
         assert!(!same_value(FieldValue::Int32(1), FieldValue::Boolean(true)));
         assert!(!same_value(FieldValue::Int32(5), FieldValue::LongString(b"5")));
+    }
+
+    #[test]
+    fn an_empty_array_equals_an_empty_table() {
+        let (array, table) = (FieldArray::new(), FieldTable::default());
+        let (array, table) = (
+            FieldValue::Array(array.as_ref()),
+            FieldValue::Table(table.as_ref()),
+        );
+        assert!(same_value(array, table) && same_value(table, array));
+        let one = FieldArray::new().with(FieldValue::Void);
+        assert!(!same_value(FieldValue::Array(one.as_ref()), table));
     }
 
     #[test]

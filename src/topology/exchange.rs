@@ -4,7 +4,9 @@ use crate::model::{FieldTable, FieldTableRef, Refusal, ReplyCode, ShortString};
 
 use super::arguments::check_equivalence;
 use super::cascade::Cascade;
-use super::memory::check_memory_arguments;
+use super::erlang_term::atom;
+use super::hash_on::HashOn;
+use super::memory::{ExchangeMemory, check_memory_arguments};
 use super::refusal::{
     Entity, default_exchange, inequivalent_property, invalid_type, no_vhost, not_found, reserved_name,
 };
@@ -12,14 +14,23 @@ use super::{Change, Topology, short};
 
 /// The exchanges that every vhost has from its beginning, durable all. The first is the default exchange, which
 /// has no bindings: a routing key is there the name of the queue.
-pub const PREDECLARED_EXCHANGES: [(&str, ExchangeKind); 6] = [
+pub const PREDECLARED_EXCHANGES: [(&str, ExchangeKind); 7] = [
     ("", ExchangeKind::Direct),
     ("amq.direct", ExchangeKind::Direct),
     ("amq.fanout", ExchangeKind::Fanout),
     ("amq.topic", ExchangeKind::Topic),
     ("amq.headers", ExchangeKind::Headers),
     ("amq.match", ExchangeKind::Headers),
+    (TRACE_EXCHANGE, ExchangeKind::Topic),
 ];
+
+/// Where copies of messages go while a vhost is traced; clients may bind to it, not publish.
+const TRACE_EXCHANGE: &str = "amq.rabbitmq.trace";
+
+/// Whether clients may not publish to a predeclared exchange.
+pub fn is_internal_from_the_start(name: &str) -> bool {
+    name == TRACE_EXCHANGE
+}
 
 const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
 
@@ -38,27 +49,45 @@ pub enum ExchangeKind {
     Delayed,
     /// Every binding matches, and a queue that is bound gets the last messages first (`x-recent-history`).
     RecentHistory,
+    /// One destination, chosen by a hash of the message so that few messages move when bindings come or go; the binding's
+    /// key is its weight (RabbitMQ's plugin).
+    ConsistentHash,
+    /// One binding, by the hash of the routing key modulo the number of bindings (RabbitMQ's sharding plugin).
+    ModulusHash,
+    /// One binding, by chance (RabbitMQ's plugin).
+    Random,
+    /// One binding, by chance, of those to queues near the publisher when there are any (RabbitMQ 4).
+    LocalRandom,
 }
 
 impl ExchangeKind {
+    /// Every type.
+    pub const ALL: [ExchangeKind; 10] = [
+        ExchangeKind::Direct,
+        ExchangeKind::Fanout,
+        ExchangeKind::Topic,
+        ExchangeKind::Headers,
+        ExchangeKind::Delayed,
+        ExchangeKind::RecentHistory,
+        ExchangeKind::ConsistentHash,
+        ExchangeKind::ModulusHash,
+        ExchangeKind::Random,
+        ExchangeKind::LocalRandom,
+    ];
+
     /// The type of this name. 503 for any other, which closes the connection.
     pub fn parse(name: &[u8]) -> Result<Self, Refusal> {
-        match name {
-            b"direct" => Ok(ExchangeKind::Direct),
-            b"fanout" => Ok(ExchangeKind::Fanout),
-            b"topic" => Ok(ExchangeKind::Topic),
-            b"headers" => Ok(ExchangeKind::Headers),
-            b"x-delayed-message" => Ok(ExchangeKind::Delayed),
-            b"x-recent-history" => Ok(ExchangeKind::RecentHistory),
-            b"" => Err(Refusal::new(
+        if name.is_empty() {
+            return Err(Refusal::new(
                 ReplyCode::CommandInvalid,
                 "invalid exchange type ''",
-            )),
-            other => {
-                let text = format!("unknown exchange type '{}'", String::from_utf8_lossy(other));
-                Err(Refusal::new(ReplyCode::CommandInvalid, text))
-            }
+            ));
         }
+        let mut kinds = ExchangeKind::ALL.into_iter();
+        kinds.find(|kind| kind.name().as_bytes() == name).ok_or_else(|| {
+            let text = format!("unknown exchange type '{}'", String::from_utf8_lossy(name));
+            Refusal::new(ReplyCode::CommandInvalid, text)
+        })
     }
 
     /// The name that `parse` takes.
@@ -70,6 +99,10 @@ impl ExchangeKind {
             ExchangeKind::Headers => "headers",
             ExchangeKind::Delayed => "x-delayed-message",
             ExchangeKind::RecentHistory => "x-recent-history",
+            ExchangeKind::ConsistentHash => "x-consistent-hash",
+            ExchangeKind::ModulusHash => "x-modulus-hash",
+            ExchangeKind::Random => "x-random",
+            ExchangeKind::LocalRandom => "x-local-random",
         }
     }
 }
@@ -89,37 +122,44 @@ pub struct Exchange {
     pub internal: bool,
     /// As declared.
     pub arguments: FieldTable,
-    /// Where a message goes that matched no binding; the exchange of this name need not exist.
+    /// Where a message goes that matched no binding, by the arguments or by a policy; the exchange of this name need not
+    /// exist.
     pub alternate: Option<ShortString>,
 }
 
 impl Exchange {
     /// An exchange with these properties, and the alternate exchange that `arguments` name.
     pub fn new(name: ShortString, kind: ExchangeKind, flags: ExchangeFlags, arguments: FieldTable) -> Self {
-        let alternate = arguments.as_ref().get(ALTERNATE_EXCHANGE.as_bytes());
-        let alternate = alternate.and_then(|value| ShortString::new(value.as_string()?));
         let ExchangeFlags {
             durable,
             auto_delete,
             internal,
         } = flags;
-        Self {
+        let mut exchange = Self {
             name,
             kind,
             durable,
             auto_delete,
             internal,
             arguments,
-            alternate,
-        }
+            alternate: None,
+        };
+        exchange.alternate = exchange.declared_alternate();
+        exchange
+    }
+
+    /// The alternate exchange that the arguments name.
+    pub(super) fn declared_alternate(&self) -> Option<ShortString> {
+        let alternate = self.arguments.as_ref().get(ALTERNATE_EXCHANGE.as_bytes());
+        ShortString::new(alternate?.as_string()?)
     }
 
     /// One of the exchanges that every vhost has.
-    pub(super) fn predeclared(name: &'static str, kind: ExchangeKind) -> Self {
+    pub fn predeclared(name: &'static str, kind: ExchangeKind) -> Self {
         let flags = ExchangeFlags {
             durable: true,
             auto_delete: false,
-            internal: false,
+            internal: is_internal_from_the_start(name),
         };
         Self::new(ShortString::from(name), kind, flags, FieldTable::default())
     }
@@ -160,8 +200,8 @@ pub struct ExchangeDeclare<'a> {
 impl Topology {
     /// What an exchange.declare changes: `None` when the exchange exists and is equivalent.
     ///
-    /// Refused with 403 (default exchange, reserved name), 404 (passive), 406 (not equivalent), 503 (type), 530
-    /// (vhost).
+    /// Refused with 403 (default exchange, reserved name), 404 (passive), 406 (not equivalent, arguments), 503 (type),
+    /// 530 (vhost).
     pub fn decide_exchange_declare(&self, declare: &ExchangeDeclare<'_>) -> Result<Option<Change>, Refusal> {
         let entity = Entity::exchange(declare.vhost, declare.name);
         let kind = if declare.passive {
@@ -212,7 +252,7 @@ impl Topology {
 }
 
 /// 403 when `name` is the default exchange's.
-pub(super) fn check_not_default(name: &[u8]) -> Result<(), Refusal> {
+pub fn check_not_default(name: &[u8]) -> Result<(), Refusal> {
     if name.is_empty() {
         Err(default_exchange())
     } else {
@@ -234,6 +274,9 @@ fn new_exchange(
         return Err(invalid_type(ALTERNATE_EXCHANGE, entity, value));
     }
     check_memory_arguments(kind, declare.arguments)?;
+    if kind == ExchangeKind::ConsistentHash {
+        HashOn::check(entity, declare.arguments)?;
+    }
     let ExchangeDeclare {
         durable,
         auto_delete,
@@ -252,6 +295,19 @@ fn new_exchange(
     })
 }
 
+/// Checks the arguments of an exchange that another broker has had, and that it can have what it remembers in. 406 and 503.
+pub fn check_imported_exchange(vhost: &ShortString, exchange: &Exchange) -> Result<(), Refusal> {
+    let (vhost, arguments) = (vhost.as_bytes(), exchange.arguments.as_ref());
+    if let Some(value) = arguments.get(ALTERNATE_EXCHANGE.as_bytes())
+        && value.as_string().is_none()
+    {
+        let entity = Entity::exchange(vhost, exchange.name.as_bytes());
+        return Err(invalid_type(ALTERNATE_EXCHANGE, entity, value));
+    }
+    check_memory_arguments(exchange.kind, arguments)?;
+    ExchangeMemory::queue_of(vhost, exchange).map(|_| ())
+}
+
 fn check_same_exchange(
     entity: Entity<'_>,
     declare: &ExchangeDeclare<'_>,
@@ -262,8 +318,8 @@ fn check_same_exchange(
         return Err(inequivalent_property(
             "type",
             entity,
-            kind.name(),
-            current.kind.name(),
+            atom(kind.name()),
+            atom(current.kind.name()),
         ));
     }
     let flags = [

@@ -26,7 +26,10 @@ mod change;
 mod decision_tests;
 pub mod erlang_term;
 mod exchange;
+mod hash_on;
 mod memory;
+pub mod policy;
+pub mod policy_keys;
 mod queue;
 mod queue_arguments;
 mod queue_settings;
@@ -40,16 +43,24 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use foldhash::fast::FixedState;
 
-use crate::model::{ConnectionId, QueueId, Refusal, ReplyCode, ShortString};
+use crate::model::{ConnectionId, QueueId, Refusal, ReplyCode, ShortString, Usage};
 
 pub use binding::{Binding, Destination};
 pub use change::{Change, ChangeError};
-pub use exchange::{Exchange, ExchangeDeclare, ExchangeFlags, ExchangeKind, PREDECLARED_EXCHANGES};
+pub use exchange::{
+    Exchange, ExchangeDeclare, ExchangeFlags, ExchangeKind, PREDECLARED_EXCHANGES, check_imported_exchange,
+    check_not_default, is_internal_from_the_start,
+};
+pub use hash_on::{HashOn, binding_weight};
 pub use memory::{ExchangeMemory, MemoryKind, delayed_kind};
 pub use queue::{DeclareVerdict, QueueDeclare, QueueDefinition};
-pub use queue_arguments::lane_argument;
+pub use queue_arguments::{check_imported_queue, lane_argument};
 pub use queue_settings::{DeadLetterTarget, Overflow, QueueSettings, QueueType};
 
+pub use policy::{ApplyTo, Policies, Policy, PolicyKind};
+pub use vhost::{VhostLimits, VhostMetadata};
+
+use policy::Target;
 use vhost::Vhost;
 
 /// A virtual host's name.
@@ -92,7 +103,7 @@ impl Topology {
             epoch: 0,
             hash,
         };
-        topology.declare_vhost(&ShortString::from(DEFAULT_VHOST));
+        topology.declare_vhost(&ShortString::from(DEFAULT_VHOST), &Usage::default());
         topology
     }
 
@@ -106,14 +117,15 @@ impl Topology {
     pub fn apply(&mut self, change: &Change) {
         self.epoch += 1;
         match change {
-            Change::VhostDeclared { name } => self.declare_vhost(name),
+            Change::VhostDeclared { name, connections } => self.declare_vhost(name, connections),
             Change::VhostDeleted { name } => self.delete_vhost(name),
             Change::ExchangeDeclared { vhost, exchange } => {
-                if let Some(vhost) = self.vhosts.get_mut(vhost) {
-                    vhost
-                        .exchanges
-                        .entry(exchange.name.clone())
-                        .or_insert_with(|| exchange.clone());
+                if let Some(vhost) = self.vhosts.get_mut(vhost)
+                    && !vhost.exchanges.contains_key(&exchange.name)
+                {
+                    let mut exchange = exchange.clone();
+                    exchange.alternate = vhost.alternate_of(&exchange);
+                    vhost.exchanges.insert(exchange.name.clone(), exchange);
                 }
             }
             Change::ExchangeDeleted { vhost, name } => {
@@ -129,6 +141,28 @@ impl Topology {
                     vhost.bindings.remove(binding);
                 }
             }
+            Change::VhostDescribed { name, metadata } => {
+                if let Some(vhost) = self.vhosts.get_mut(name) {
+                    vhost.metadata = metadata.clone();
+                }
+            }
+            Change::VhostLimited { name, limits } => {
+                if let Some(vhost) = self.vhosts.get_mut(name) {
+                    vhost.limits = *limits;
+                }
+            }
+            Change::PolicySet { vhost, kind, policy } => {
+                if let Some(vhost) = self.vhosts.get_mut(vhost) {
+                    vhost.policies_of_mut(*kind).set(policy);
+                    vhost.choose_alternates();
+                }
+            }
+            Change::PolicyCleared { vhost, kind, name } => {
+                if let Some(vhost) = self.vhosts.get_mut(vhost) {
+                    vhost.policies_of_mut(*kind).clear(name);
+                    vhost.choose_alternates();
+                }
+            }
         }
     }
 
@@ -142,7 +176,10 @@ impl Topology {
         let vhosts = self
             .vhosts()
             .filter(|name| name.as_bytes() != DEFAULT_VHOST.as_bytes());
-        let vhosts = vhosts.map(|name| Change::VhostDeclared { name: name.clone() });
+        let vhosts = vhosts.map(|name| Change::VhostDeclared {
+            name: name.clone(),
+            connections: self.vhosts[name].connections.clone(),
+        });
         let queues = self
             .queues()
             .filter(|queue| queue.durable)
@@ -154,6 +191,7 @@ impl Topology {
         lost_default
             .into_iter()
             .chain(vhosts)
+            .chain(self.vhosts.values().flat_map(vhost_settings))
             .chain(self.durable_exchanges())
             .chain(queues)
             .chain(bindings)
@@ -167,6 +205,55 @@ impl Topology {
     /// Whether there is a vhost of this name.
     pub fn has_vhost(&self, name: &[u8]) -> bool {
         self.vhosts.contains_key(name)
+    }
+
+    /// What is said of a vhost.
+    pub fn vhost_metadata(&self, name: &[u8]) -> Option<&VhostMetadata> {
+        Some(&self.vhost(name)?.metadata)
+    }
+
+    /// What bounds a vhost.
+    pub fn vhost_limits(&self, name: &[u8]) -> Option<VhostLimits> {
+        Some(self.vhost(name)?.limits)
+    }
+
+    /// The connections of a vhost on all cores.
+    pub fn vhost_connections(&self, name: &[u8]) -> Option<&Usage> {
+        Some(&self.vhost(name)?.connections)
+    }
+
+    /// How many queues a vhost has.
+    pub fn queue_count(&self, vhost: &[u8]) -> usize {
+        self.vhost(vhost).map_or(0, |vhost| vhost.queues.len())
+    }
+
+    /// The policies of a vhost, in order of their names.
+    pub fn policies(&self, vhost: &[u8], kind: PolicyKind) -> impl Iterator<Item = &Policy> {
+        self.vhost(vhost)
+            .into_iter()
+            .flat_map(move |vhost| vhost.policies_of(kind).iter())
+    }
+
+    /// The policy of this name.
+    pub fn policy(&self, vhost: &[u8], kind: PolicyKind, name: &[u8]) -> Option<&Policy> {
+        self.vhost(vhost)?.policies_of(kind).get(name)
+    }
+
+    /// The policies in force for a queue.
+    pub fn policies_for(&self, queue: &QueueDefinition) -> Policies<'_> {
+        let target = Target::queue(queue.arguments.as_ref());
+        let vhost = self.vhosts.get(&queue.vhost);
+        vhost.map_or_else(Policies::default, |vhost| {
+            vhost.policies_for(queue.name.as_bytes(), target)
+        })
+    }
+
+    /// What is in force for a queue, by its arguments and the policies; policies are not for what exchanges remember in.
+    pub fn queue_settings(&self, queue: &QueueDefinition) -> QueueSettings {
+        if ExchangeMemory::of_queue(queue.name.as_bytes()).is_some() {
+            return QueueSettings::of(queue);
+        }
+        QueueSettings::in_force(queue.arguments.as_ref(), self.policies_for(queue))
     }
 
     /// The exchange of this name.
@@ -257,11 +344,11 @@ impl Topology {
         })
     }
 
-    fn declare_vhost(&mut self, name: &VhostName) {
+    fn declare_vhost(&mut self, name: &VhostName, connections: &Usage) {
         let hash = &self.hash;
         self.vhosts
             .entry(name.clone())
-            .or_insert_with(|| Vhost::new(name.clone(), hash));
+            .or_insert_with(|| Vhost::new(name.clone(), connections.clone(), hash));
     }
 
     fn delete_vhost(&mut self, name: &VhostName) {
@@ -318,6 +405,28 @@ impl Topology {
             vhost.bindings.insert(binding.clone());
         }
     }
+}
+
+/// The changes that make a new vhost what this one is, apart from what is declared in it.
+fn vhost_settings(vhost: &Vhost) -> impl Iterator<Item = Change> {
+    let described = (vhost.metadata != VhostMetadata::default()).then(|| Change::VhostDescribed {
+        name: vhost.name.clone(),
+        metadata: vhost.metadata.clone(),
+    });
+    let limited = (vhost.limits != VhostLimits::default()).then(|| Change::VhostLimited {
+        name: vhost.name.clone(),
+        limits: vhost.limits,
+    });
+    let kinds = [PolicyKind::User, PolicyKind::Operator].into_iter();
+    let policies = kinds.flat_map(move |kind| {
+        let policies = vhost.policies_of(kind).iter();
+        policies.map(move |policy| Change::PolicySet {
+            vhost: vhost.name.clone(),
+            kind,
+            policy: policy.clone(),
+        })
+    });
+    described.into_iter().chain(limited).chain(policies)
 }
 
 /// A name without the carriage returns and line feeds that RabbitMQ takes out of names in declare, delete, bind

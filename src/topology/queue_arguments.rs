@@ -3,7 +3,7 @@
 //! Unknown arguments are accepted, kept and never compared, as RabbitMQ does. `x-lane` is LaneMQ's own: the number
 //! of the core that the queue shall live on; it is no part of the queue's identity, since queues may move.
 
-use crate::model::{FieldTableRef, FieldValue, Refusal, ReplyCode};
+use crate::model::{FieldTableRef, FieldValue, Refusal, ReplyCode, ShortString};
 
 use super::erlang_term::string;
 use super::queue::QueueDeclare;
@@ -67,11 +67,10 @@ const RULES: [(&str, Rule); 18] = [
 ];
 
 /// Arguments of streams, which RabbitMQ refuses for other queues.
-const STREAM_ARGUMENTS: [&str; 4] = [
+const STREAM_ARGUMENTS: [&str; 3] = [
     "x-max-age",
     "x-initial-cluster-size",
     "x-stream-max-segment-size-bytes",
-    "x-stream-filter-size-bytes",
 ];
 /// Arguments that RabbitMQ refuses for a quorum queue.
 const NOT_QUORUM_ARGUMENTS: [&str; 4] = [
@@ -140,13 +139,27 @@ pub(super) fn check_queue_properties(queue: Entity<'_>, declare: &QueueDeclare<'
         return refused(format!("Cannot declare a server-named queue for type {module}"));
     }
     let wrong = [
+        ("auto-delete", declare.auto_delete),
         ("exclusive-owner", declare.exclusive),
         ("non-durable", !declare.durable),
-        ("auto-delete", declare.auto_delete),
     ];
     match wrong.iter().find(|(_, is_wrong)| *is_wrong) {
         Some((property, _)) => refused(format!("invalid property '{property}' for {queue}")),
         None => Ok(()),
+    }
+}
+
+/// Checks the arguments of a queue that another broker has had: those of the types that only it knows are not judged. 406
+/// names the first that is wrong.
+pub fn check_imported_queue(
+    vhost: &ShortString,
+    name: &ShortString,
+    arguments: FieldTableRef<'_>,
+) -> Result<(), Refusal> {
+    let kind = arguments.get(b"x-queue-type").and_then(|kind| kind.as_string());
+    match kind {
+        Some(b"stream") => Ok(()),
+        _ => check_queue_arguments(Entity::queue(vhost.as_bytes(), name.as_bytes()), arguments),
     }
 }
 

@@ -1,9 +1,11 @@
-//! `QueueSettings`: what a queue does besides keeping messages in order, read from what it was declared with.
+//! `QueueSettings`: what a queue does besides keeping messages in order, read from what it was declared with and from the
+//! policies in force for it.
 //!
 //! The arguments have been checked (`queue_arguments`), so reading them cannot fail; one of a wrong type would count as
 //! absent. Times are milliseconds, lengths are messages, bytes are those of bodies.
 
 use super::memory::ExchangeMemory;
+use super::policy::Policies;
 use super::queue::QueueDefinition;
 use super::queue_arguments::queue_type_of;
 use crate::model::{FieldTableRef, FieldValue, ShortString};
@@ -72,7 +74,7 @@ pub struct QueueSettings {
     pub kind: QueueType,
     /// How often a message may come back before it is given up (`x-delivery-limit`).
     pub delivery_limit: Option<u64>,
-    /// How long a delivery may stay unacknowledged (`x-consumer-timeout`).
+    /// How long a delivery may stay unacknowledged (`x-consumer-timeout`), 0 for ever; the broker's settings say it when absent.
     pub consumer_timeout: Option<u64>,
     /// Which exchange remembers in it, if one does.
     pub memory: Option<ExchangeMemory>,
@@ -87,9 +89,44 @@ impl QueueSettings {
         }
     }
 
+    /// The settings that are in force: of arguments and policies the least number; the argument before the policies for all
+    /// else, as RabbitMQ has it, where exchange and routing key of dead letters are settled apart.
+    pub fn in_force(arguments: FieldTableRef<'_>, policies: Policies<'_>) -> Self {
+        let declared = Self::from_arguments(arguments);
+        let least = |argument: Option<u64>, key| argument.into_iter().chain(policies.least(key)).min();
+        let has_overflow = arguments.get(b"x-overflow").is_some();
+        let name = |argument: &str, key| {
+            let argument = arguments
+                .get(argument.as_bytes())
+                .and_then(|value| value.as_string());
+            argument.and_then(ShortString::new).or_else(|| policies.name(key))
+        };
+        let dead_letter_exchange = name("x-dead-letter-exchange", "dead-letter-exchange");
+        Self {
+            message_ttl: least(declared.message_ttl, "message-ttl"),
+            expires: least(declared.expires, "expires"),
+            max_length: least(declared.max_length, "max-length"),
+            max_length_bytes: least(declared.max_length_bytes, "max-length-bytes"),
+            delivery_limit: least(declared.delivery_limit, "delivery-limit"),
+            consumer_timeout: least(declared.consumer_timeout, "consumer-timeout"),
+            overflow: match has_overflow {
+                true => declared.overflow,
+                false => overflow(policies.text("overflow"), declared.kind),
+            },
+            dead_letter: dead_letter_exchange.map(|exchange| DeadLetterTarget {
+                exchange,
+                routing_key: name("x-dead-letter-routing-key", "dead-letter-routing-key"),
+            }),
+            ..declared
+        }
+    }
+
     /// The settings that checked arguments of queue.declare ask for.
     pub fn from_arguments(arguments: FieldTableRef<'_>) -> Self {
-        let integer = |key: &str| natural(arguments, key);
+        let integer = |key: &str| {
+            let value = arguments.get(key.as_bytes())?.as_integer()?;
+            u64::try_from(value).ok()
+        };
         let text = |key: &str| arguments.get(key.as_bytes())?.as_string();
         let name = |key: &str| text(key).and_then(ShortString::new);
         let kind = queue_type_of(arguments);
@@ -108,20 +145,10 @@ impl QueueSettings {
             single_active_consumer: single_active == Some(FieldValue::Boolean(true)),
             kind,
             delivery_limit: integer("x-delivery-limit"),
-            consumer_timeout: consumer_timeout_of(arguments),
+            consumer_timeout: integer("x-consumer-timeout"),
             memory: None,
         }
     }
-}
-
-/// How long a delivery may stay unacknowledged, in milliseconds.
-pub(super) fn consumer_timeout_of(arguments: FieldTableRef<'_>) -> Option<u64> {
-    natural(arguments, "x-consumer-timeout")
-}
-
-fn natural(arguments: FieldTableRef<'_>, key: &str) -> Option<u64> {
-    let value = arguments.get(key.as_bytes())?.as_integer()?;
-    u64::try_from(value).ok()
 }
 
 /// A quorum queue cannot dead-letter what it refuses, and drops its first message instead, as in RabbitMQ.
@@ -137,11 +164,48 @@ fn overflow(text: Option<&[u8]>, kind: QueueType) -> Overflow {
 mod tests {
     use super::*;
     use crate::model::FieldTable;
+    use crate::topology::policy::tests::policy;
 
     #[test]
     fn a_queue_without_arguments_has_no_settings() {
         let settings = QueueSettings::from_arguments(FieldTable::default().as_ref());
         assert_eq!(settings, QueueSettings::default());
+    }
+
+    #[test]
+    fn policies_lower_numbers_and_say_what_arguments_leave_open() {
+        let user = FieldTable::builder()
+            .long("max-length", 5)
+            .long("expires", 7)
+            .string("overflow", "reject-publish")
+            .string("dead-letter-exchange", "of policy")
+            .string("dead-letter-routing-key", "key of policy");
+        let operator = FieldTable::builder().long("max-length", 9).long("message-ttl", 8);
+        let (user, operator) = (
+            policy("u", "", 0, user.build()),
+            policy("o", "", 0, operator.build()),
+        );
+        let policies = Policies {
+            user: Some(&user),
+            operator: Some(&operator),
+        };
+        let arguments = FieldTable::builder()
+            .int("x-max-length", 6)
+            .int("x-message-ttl", 9);
+        let arguments = arguments.string("x-dead-letter-exchange", "of argument").build();
+        let settings = QueueSettings::in_force(arguments.as_ref(), policies);
+        let numbers = (settings.max_length, settings.message_ttl, settings.expires);
+        assert_eq!(numbers, (Some(5), Some(8), Some(7)));
+        assert_eq!(settings.overflow, Overflow::RejectPublish);
+        let target = DeadLetterTarget {
+            exchange: ShortString::from("of argument"),
+            routing_key: Some(ShortString::from("key of policy")),
+        };
+        assert_eq!(settings.dead_letter, Some(target));
+
+        let arguments = FieldTable::builder().string("x-overflow", "drop-head").build();
+        let settings = QueueSettings::in_force(arguments.as_ref(), policies);
+        assert_eq!(settings.overflow, Overflow::DropHead, "the argument wins");
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub fn not_found(entity: Entity<'_>) -> Refusal {
 }
 
 /// 530: there is no such vhost (any more).
-pub(super) fn no_vhost(vhost: &[u8]) -> Refusal {
+pub fn no_vhost(vhost: &[u8]) -> Refusal {
     Refusal::new(
         ReplyCode::NotAllowed,
         format!("vhost {} not found", String::from_utf8_lossy(vhost)),

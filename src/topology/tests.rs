@@ -63,7 +63,7 @@ pub(crate) enum Operation {
 
 pub(crate) const EXCHANGES: [&str; 7] = ["x1", "x2", "x3", "x4", "x5", "amq.topic", "amq.match"];
 const QUEUES: [&str; 4] = ["q1", "q2", "q3", "q4"];
-const KEYS: [&str; 6] = ["", "a", "a.b", "a.*", "#", "#.b"];
+const KEYS: [&str; 7] = ["", "a", "a.b", "a.*", "#", "#.b", "2"];
 
 fn name_of(names: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
     prop::sample::select(names)
@@ -80,8 +80,12 @@ fn any_arguments() -> impl Strategy<Value = FieldTable> {
 }
 
 pub(crate) fn any_operation() -> impl Strategy<Value = Operation> {
-    use ExchangeKind::{Direct, Fanout, Headers, Topic};
-    let kind = prop::sample::select(vec![Direct, Fanout, Topic, Headers]);
+    any_operation_on(&ExchangeKind::ALL)
+}
+
+/// An operation that declares only exchanges of these types.
+pub(crate) fn any_operation_on(kinds: &[ExchangeKind]) -> impl Strategy<Value = Operation> + use<> {
+    let kind = prop::sample::select(kinds.to_vec());
     let ends = |destinations: &'static [&'static str]| {
         (
             name_of(destinations),
@@ -268,9 +272,54 @@ prop_compose! {
     }
 }
 
+fn any_policy() -> impl Strategy<Value = Policy> {
+    let apply_to = prop::sample::select(ApplyTo::ALL.to_vec());
+    let pattern = prop::sample::select(vec!["", "^a", "^(?!b).*"]);
+    (any_name(), pattern, apply_to, any::<i64>(), any::<i64>()).prop_map(
+        |(name, pattern, (apply_to, _), priority, limit)| Policy {
+            name,
+            pattern: crate::model::Pattern::new(pattern).expect("valid"),
+            apply_to,
+            priority,
+            definition: FieldTable::builder().long("max-length", limit).build(),
+        },
+    )
+}
+
 pub(super) fn any_change() -> impl Strategy<Value = Change> {
     prop_oneof![
-        any_name().prop_map(|name| Change::VhostDeclared { name }),
+        any_name().prop_map(|name| Change::VhostDeclared {
+            name,
+            connections: Usage::default()
+        }),
+        (any_name(), prop::collection::vec(any_name(), 0..3)).prop_map(|(name, tags)| {
+            let metadata = VhostMetadata {
+                description: name.to_string(),
+                default_queue_type: name.clone(),
+                tags,
+            };
+            Change::VhostDescribed { name, metadata }
+        }),
+        (any_name(), any::<Option<u32>>(), any::<Option<u32>>()).prop_map(|(name, connections, queues)| {
+            let limits = VhostLimits {
+                max_connections: connections.map(u64::from),
+                max_queues: queues.map(u64::from),
+            };
+            Change::VhostLimited { name, limits }
+        }),
+        (any_name(), any::<bool>(), any_policy()).prop_map(|(vhost, is_operators, policy)| {
+            let kind = if is_operators {
+                PolicyKind::Operator
+            } else {
+                PolicyKind::User
+            };
+            Change::PolicySet { vhost, kind, policy }
+        }),
+        (any_name(), any_name()).prop_map(|(vhost, name)| Change::PolicyCleared {
+            vhost,
+            kind: PolicyKind::Operator,
+            name
+        }),
         any_name().prop_map(|name| Change::VhostDeleted { name }),
         (any_name(), any_exchange())
             .prop_map(|(vhost, exchange)| Change::ExchangeDeclared { vhost, exchange }),

@@ -65,6 +65,23 @@ impl Broker {
         self.accepting_after = begun.elapsed();
     }
 
+    /// Memory it has in the machine.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .expect("the system tells it");
+        let kibibytes = line.trim().trim_end_matches(" kB").parse::<u64>();
+        kibibytes.expect("a number") << 10
+    }
+
+    /// Sends it SIGHUP.
+    pub fn hang_up(&self) {
+        let process = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(process, rustix::process::Signal::HUP).expect("the broker runs");
+    }
+
     /// Kills it with SIGKILL, as a crash would.
     pub fn kill(mut self) {
         self.child.kill().expect("the broker runs");

@@ -33,6 +33,11 @@ pub enum Received {
     Method((u16, u16), String),
 }
 
+fn closed(ids: (u16, u16), code: u16, text: &[u8]) -> Received {
+    let text = String::from_utf8_lossy(text);
+    Received::Method(ids, format!("reply_code: {code} {text}"))
+}
+
 /// An open connection with channel 1 open.
 pub struct Client {
     stream: TcpStream,
@@ -48,8 +53,17 @@ impl Client {
         Self::connect_with_heartbeat(address, 0)
     }
 
+    /// Connects as another user, whose password is the name, to another vhost.
+    pub fn connect_as(address: SocketAddr, user: &str, vhost: &str) -> io::Result<Self> {
+        Self::connect_with(address, 0, user, vhost)
+    }
+
     /// The same with a heartbeat every so many seconds, 0 for none. It sends none itself.
     pub fn connect_with_heartbeat(address: SocketAddr, seconds: u16) -> io::Result<Self> {
+        Self::connect_with(address, seconds, "guest", "/")
+    }
+
+    fn connect_with(address: SocketAddr, seconds: u16, user: &str, vhost: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
@@ -66,18 +80,18 @@ impl Client {
             out: Vec::new(),
             persistent,
         };
-        client.shake_hands(seconds)?;
+        client.shake_hands(seconds, user, vhost)?;
         Ok(client)
     }
 
-    fn shake_hands(&mut self, heartbeat: u16) -> io::Result<()> {
+    fn shake_hands(&mut self, heartbeat: u16, user: &str, vhost: &str) -> io::Result<()> {
         self.stream.write_all(b"AMQP\0\0\x09\x01")?;
         self.expect((10, 10))?;
         let properties = FieldTable::default();
         self.call(Method::ConnectionStartOk(ConnectionStartOk {
             client_properties: properties.as_ref(),
             mechanism: b"PLAIN",
-            response: b"\0guest\0guest",
+            response: format!("\0{user}\0{user}").as_bytes(),
             locale: b"en_US",
         }))?;
         self.expect((10, 30))?;
@@ -87,7 +101,7 @@ impl Client {
             heartbeat,
         }))?;
         self.call(Method::ConnectionOpen(ConnectionOpen {
-            virtual_host: b"/",
+            virtual_host: vhost.as_bytes(),
             capabilities: b"",
             insist: false,
         }))?;
@@ -175,6 +189,23 @@ impl Client {
         encode_content(1, &self.persistent, &[body], FRAME_MAX, &mut self.out);
     }
 
+    /// Encodes a transient publish to `queue`; `flush` sends it.
+    pub fn publish_transient(&mut self, queue: &str, body: &[u8]) {
+        let publish = BasicPublish {
+            exchange: b"",
+            routing_key: queue.as_bytes(),
+            mandatory: false,
+            immediate: false,
+        };
+        Method::BasicPublish(publish).encode(1, &mut self.out);
+        encode_content(1, &[0, 0], &[body], FRAME_MAX, &mut self.out);
+    }
+
+    /// Lets `encode` write frames; `flush` sends them.
+    pub fn send(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+        encode(&mut self.out);
+    }
+
     /// Consumes from `queue`, to be acknowledged.
     pub fn consume(&mut self, queue: &str) -> io::Result<()> {
         let arguments = FieldTable::default();
@@ -188,6 +219,35 @@ impl Client {
             arguments: arguments.as_ref(),
         }))?;
         self.expect((60, 21))
+    }
+
+    /// Consumes from `queue`, nothing to be acknowledged.
+    pub fn consume_without_ack(&mut self, queue: &str) -> io::Result<()> {
+        let arguments = FieldTable::default();
+        self.on_channel(Method::BasicConsume(BasicConsume {
+            queue: queue.as_bytes(),
+            consumer_tag: b"",
+            no_local: false,
+            no_ack: true,
+            exclusive: false,
+            nowait: false,
+            arguments: arguments.as_ref(),
+        }))?;
+        self.expect((60, 21))
+    }
+
+    /// Reads once, and counts the deliveries that begin in what has come.
+    pub fn count_deliveries(&mut self) -> io::Result<u64> {
+        let mut count = 0;
+        let (kind, payload) = self.frame()?;
+        count += u64::from(kind == FrameKind::Method && payload.starts_with(&[0, 60, 0, 60]));
+        while let Some((frame, length)) =
+            decode_frame(&self.input[self.consumed..], FRAME_MAX).expect("the broker sends frames")
+        {
+            count += u64::from(frame.kind == FrameKind::Method && frame.payload.starts_with(&[0, 60, 0, 60]));
+            self.consumed += length;
+        }
+        Ok(count)
     }
 
     /// Acknowledges all up to `tag`.
@@ -241,6 +301,12 @@ impl Client {
                         return Ok(Received::Ack {
                             tag: ack.delivery_tag,
                         });
+                    }
+                    Method::ChannelClose(close) => {
+                        return Ok(closed((20, 40), close.reply_code, close.reply_text));
+                    }
+                    Method::ConnectionClose(close) => {
+                        return Ok(closed((10, 50), close.reply_code, close.reply_text));
                     }
                     method => {
                         return Ok(Received::Method(method.ids(), format!("{method:?}")));

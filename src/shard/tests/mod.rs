@@ -2,18 +2,27 @@
 
 mod alarms;
 mod consuming;
+mod dead_letters;
+mod exchanges;
+mod expiry;
 mod faults;
+mod limits;
+mod naive;
 mod publishing;
+mod received;
+mod replies;
+mod rules;
+mod transactions;
 
 use super::connections::Peer;
 use super::mailbox::Batch;
 use super::recover::{OpenedLog, RecoveryOptions, deal};
 use super::settings::Settings;
 use super::{Beginning, Event, Outputs, Shard};
-use crate::auth::Users;
 use crate::config::{Config, Durability};
 use crate::connection::ServerIdentity;
-use crate::model::{ConnectionId, FieldTable, Moment, ShardId};
+use crate::model::field_table::{FieldArray, FieldTableBuilder};
+use crate::model::{ConnectionId, FieldTable, FieldValue, Moment, ShardId};
 use crate::protocol::content::encode_content;
 use crate::protocol::frame::{FrameKind, decode_frame};
 use crate::protocol::method::*;
@@ -36,6 +45,8 @@ struct Cores {
     disks: Vec<MemoryDisk>,
     /// Whether syncs end; a test that watches what waits for one stops them.
     are_syncs_run: bool,
+    /// Cores whose syncs do not end.
+    without_syncs: Vec<usize>,
     /// Whether a tick takes one batch of each lane, instead of all there are.
     are_lanes_slow: bool,
     /// Cores whose mail is held up.
@@ -44,6 +55,22 @@ struct Cores {
     are_sockets_written: bool,
     written: BTreeMap<ConnectionId, Vec<u8>>,
     now: Moment,
+    /// Milliseconds since 1970.
+    unix_milliseconds: u64,
+    /// How often it was started.
+    lives: u64,
+    settings: Settings,
+}
+
+/// How a broker ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// In order.
+    Stop,
+    /// All that was written stays.
+    Kill,
+    /// What was not synced is kept, lost or torn, as this number decides.
+    PowerCut(u64),
 }
 
 impl Cores {
@@ -52,55 +79,92 @@ impl Cores {
     }
 
     fn with_settings(count: u16, change: impl Fn(&mut Settings)) -> Self {
-        let disks: Vec<MemoryDisk> = (0..count).map(|_| MemoryDisk::new()).collect();
-        let logs = disks.iter().zip(0..).map(|(disk, shard)| {
-            let options = LogOptions {
-                segment_bytes: 1 << 20,
-                ..LogOptions::default()
-            };
-            let (log, found) = Log::open(disk.share(), ShardId(shard), options).expect("an empty disk opens");
-            OpenedLog { log, found }
-        });
-        let options = RecoveryOptions {
-            shards: count,
-            was_clean: true,
-            least_queue: 1,
-            unix_milliseconds: 0,
-        };
-        let dealt = deal(logs.collect(), options).expect("empty logs are dealt");
         let mut settings = Settings::new(&Config::default(), count);
         settings.durability = Durability::Fsync;
         settings.tuning.heartbeat_seconds = 0;
         change(&mut settings);
-        let shards = dealt.into_iter().enumerate().map(|(index, dealt)| {
-            Shard::new(Beginning {
-                id: ShardId(index as u16),
-                shards: count,
-                settings: settings.clone(),
-                identity: ServerIdentity::new("test", "fsync", index as u16, "PLAIN"),
-                users: Users::default(),
-                control: dealt.control,
-                topology: dealt.topology,
-                queues: dealt.queues,
-                log: dealt.log,
-                seed: index as u64,
-            })
-        });
         let lanes = || (0..count).map(|_| VecDeque::new()).collect();
-        Self {
-            shards: shards.collect(),
+        let mut cores = Self {
+            shards: Vec::new(),
             pools: (0..count).map(|_| BufferPool::new(256 * 1024, 4)).collect(),
             events: (0..count).map(|_| Vec::new()).collect(),
             lanes: (0..count).map(|_| lanes()).collect(),
             syncs: (0..count).map(|_| None).collect(),
-            disks,
+            disks: (0..count).map(|_| MemoryDisk::new()).collect(),
             are_syncs_run: true,
+            without_syncs: Vec::new(),
             are_lanes_slow: false,
             without_mail: Vec::new(),
             are_sockets_written: true,
             written: BTreeMap::new(),
             now: Moment(1),
+            unix_milliseconds: 0,
+            lives: 0,
+            settings,
+        };
+        cores.start(true);
+        cores
+    }
+
+    /// Begins a life with what is on the disks.
+    fn start(&mut self, was_clean: bool) {
+        self.lives += 1;
+        let lives = self.lives;
+        let logs = self.disks.iter().zip(0..).map(|(disk, shard)| {
+            let options = LogOptions {
+                segment_bytes: 1 << 20,
+                log_id: lives << 8 | u64::from(shard),
+                ..LogOptions::default()
+            };
+            let (log, found) = Log::open(disk.share(), ShardId(shard), options).expect("the log is whole");
+            OpenedLog { log, found }
+        });
+        let count = self.disks.len() as u16;
+        let options = RecoveryOptions {
+            shards: count,
+            was_clean,
+            least_queue: self.lives << 32,
+            unix_milliseconds: self.unix_milliseconds,
+        };
+        let dealt = deal(logs.collect(), options).expect("whole logs are dealt");
+        let shards = dealt.into_iter().enumerate().map(|(index, dealt)| {
+            Shard::new(Beginning {
+                id: ShardId(index as u16),
+                shards: count,
+                settings: self.settings.clone(),
+                identity: ServerIdentity::new("test", "fsync", index as u16, "PLAIN"),
+                users: dealt.users,
+                control: dealt.control,
+                topology: dealt.topology,
+                queues: dealt.queues,
+                log: dealt.log,
+                seed: index as u64,
+                secret_key: index as u128,
+            })
+        });
+        self.shards = shards.collect();
+    }
+
+    /// Ends the broker and starts it again; its clients are gone.
+    fn restart(&mut self, end: End) {
+        if end == End::Stop {
+            for shard in &mut self.shards {
+                shard.finish_log().expect("the disk takes all");
+            }
         }
+        self.shards.clear();
+        for core in 0..self.disks.len() {
+            self.events[core].clear();
+            self.lanes[core].iter_mut().for_each(VecDeque::clear);
+            self.syncs[core] = None;
+            self.disks[core] = match end {
+                End::PowerCut(seed) => self.disks[core].crash(seed),
+                End::Stop | End::Kill => self.disks[core].kill(),
+            };
+        }
+        self.written.clear();
+        self.start(end == End::Stop);
+        self.pass_time(0);
     }
 
     /// A client on `core` with channel 1 open.
@@ -166,6 +230,83 @@ impl Cores {
         );
     }
 
+    fn declare_with(
+        &mut self,
+        client: ConnectionId,
+        queue: &str,
+        durable: bool,
+        arguments: FieldTableBuilder,
+    ) {
+        self.read(client);
+        let arguments = arguments.build();
+        self.call(
+            client,
+            QueueDeclare {
+                queue: queue.as_bytes(),
+                passive: false,
+                durable,
+                exclusive: false,
+                auto_delete: false,
+                nowait: false,
+                arguments: arguments.as_ref(),
+            },
+        );
+        let seen = self.read(client);
+        assert!(seen.iter().all(|s| s.starts_with("queue.declare-ok")), "{seen:?}");
+    }
+
+    /// How many messages are ready in a queue, `None` if there is no such queue; then the channel is opened again.
+    fn count(&mut self, client: ConnectionId, queue: &str) -> Option<u32> {
+        let arguments = FieldTable::default();
+        self.read(client);
+        self.call(
+            client,
+            QueueDeclare {
+                queue: queue.as_bytes(),
+                passive: true,
+                durable: false,
+                exclusive: false,
+                auto_delete: false,
+                nowait: false,
+                arguments: arguments.as_ref(),
+            },
+        );
+        let seen = self.read(client);
+        if let Some(count) = seen[0].strip_prefix("queue.declare-ok ") {
+            return Some(count.parse().expect("a count"));
+        }
+        assert!(seen[0].starts_with("channel.close NOT_FOUND"), "{seen:?}");
+        self.call(client, ChannelCloseOk {});
+        self.call(client, ChannelOpen { out_of_band: b"" });
+        self.read(client);
+        None
+    }
+
+    /// Gets a message: its body, and whether it comes again; `None` if there is none.
+    fn get(&mut self, client: ConnectionId, queue: &str, no_ack: bool) -> Option<String> {
+        let get = BasicGet {
+            queue: queue.as_bytes(),
+            no_ack,
+        };
+        self.read(client);
+        self.call(client, get);
+        let got = self.read(client).remove(0);
+        got.strip_prefix("basic.get-ok ").map(str::to_owned)
+    }
+
+    /// Takes out all that is ready.
+    fn get_all(&mut self, client: ConnectionId, queue: &str) -> Vec<String> {
+        std::iter::from_fn(|| self.get(client, queue, true)).collect()
+    }
+
+    fn reject(&mut self, client: ConnectionId, delivery_tag: u64, requeue: bool) {
+        let reject = BasicReject {
+            delivery_tag,
+            requeue,
+        };
+        self.call(client, reject);
+    }
+
     fn consume(&mut self, client: ConnectionId, queue: &str, tag: &str, no_ack: bool) {
         let arguments = FieldTable::default();
         self.call(
@@ -214,6 +355,7 @@ impl Cores {
     /// The coarse timer, everywhere.
     fn pass_time(&mut self, milliseconds: u64) {
         self.now = Moment(self.now.0 + milliseconds * 1_000_000);
+        self.unix_milliseconds += milliseconds;
         self.events
             .iter_mut()
             .for_each(|events| events.push(Event::Timer));
@@ -227,6 +369,7 @@ impl Cores {
             return false;
         }
         let mut outputs = Outputs::default();
+        self.shards[core].set_unix_time(self.unix_milliseconds);
         self.shards[core]
             .tick(&mut self.events[core], self.now, &mut outputs)
             .expect("the disk takes all");
@@ -264,6 +407,7 @@ impl Cores {
             self.events[core].extend(batches.map(|batch| Event::Mail { from, batch }));
         }
         if self.are_syncs_run
+            && !self.without_syncs.contains(&core)
             && let Some(request) = self.syncs[core].take()
         {
             let result = request.run();
@@ -344,6 +488,7 @@ fn sentence(method: &Method<'_>) -> String {
             let again = if deliver.redelivered { " again" } else { "" };
             format!("{name} {}{again}", deliver.delivery_tag)
         }
+        Method::BasicGetOk(ok) if ok.redelivered => format!("{name} again"),
         Method::BasicAck(ack) => format!("{name} {}", ack.delivery_tag),
         Method::QueueDeclareOk(ok) => format!("{name} {}", ok.message_count),
         Method::ChannelClose(close) => format!("{name} {}", String::from_utf8_lossy(close.reply_text)),
@@ -371,5 +516,26 @@ fn publish_on(channel: u16, queue: &str, body: &[u8], is_persistent: bool, manda
     .encode(channel, &mut bytes);
     let properties = [0x10, 0, if is_persistent { 2 } else { 1 }];
     encode_content(channel, &properties, &[body], FRAME_MAX, &mut bytes);
+    bytes
+}
+
+/// An array of strings.
+fn keys(keys: &[&str]) -> FieldArray {
+    let keys = keys.iter().map(|key| FieldValue::LongString(key.as_bytes()));
+    keys.fold(FieldArray::new(), FieldArray::with)
+}
+
+/// A publish on channel 1 to the default exchange.
+fn publish_with(key: &str, body: &str, mandatory: bool, properties: PropertiesBuilder<'_>) -> Vec<u8> {
+    let (mut bytes, mut encoded) = (Vec::new(), Vec::new());
+    Method::from(BasicPublish {
+        exchange: b"",
+        routing_key: key.as_bytes(),
+        mandatory,
+        immediate: false,
+    })
+    .encode(1, &mut bytes);
+    properties.encode(&mut encoded);
+    encode_content(1, &encoded, &[body.as_bytes()], FRAME_MAX, &mut bytes);
     bytes
 }

@@ -1,28 +1,6 @@
 //! What a message may ask for when it is published: further queues, a user, a time to live.
 
 use super::*;
-use crate::model::FieldValue;
-use crate::model::field_table::FieldArray;
-
-fn keys(keys: &[&str]) -> FieldArray {
-    let keys = keys.iter().map(|key| FieldValue::LongString(key.as_bytes()));
-    keys.fold(FieldArray::new(), FieldArray::with)
-}
-
-/// A publish on channel 1 to the default exchange.
-fn publish_with(key: &str, body: &str, mandatory: bool, properties: PropertiesBuilder<'_>) -> Vec<u8> {
-    let (mut bytes, mut encoded) = (Vec::new(), Vec::new());
-    Method::from(BasicPublish {
-        exchange: b"",
-        routing_key: key.as_bytes(),
-        mandatory,
-        immediate: false,
-    })
-    .encode(1, &mut bytes);
-    properties.encode(&mut encoded);
-    encode_content(1, &encoded, &[body.as_bytes()], FRAME_MAX, &mut bytes);
-    bytes
-}
 
 fn bodies(seen: &[String]) -> Vec<&str> {
     seen.iter()

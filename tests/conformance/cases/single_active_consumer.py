@@ -89,7 +89,7 @@ def exclusive_consumer_of_a_single_active_consumer_queue(broker: Broker):
     channel.refuse(403, None, "basic.consume", queue=queue, exclusive=True)
 
 
-@case(129, "of the waiting consumers the first is the next, whatever their priorities")
+@case(129, "of the waiting consumers the one of the highest priority is the next, though it came last")
 def priorities_of_single_active_consumers(broker: Broker):
     first, queue = queue_of(broker)
     second, third = broker.channel(), broker.channel()
@@ -100,8 +100,8 @@ def priorities_of_single_active_consumers(broker: Broker):
     first.expect("basic.deliver", body=b"1")
     first.call("basic.cancel", consumer_tag="first")
     first.publish_confirmed("", queue, "2")
-    second.expect("basic.deliver", body=b"2")
-    third.expect_nothing(queue)
+    third.expect("basic.deliver", body=b"2")
+    second.expect_nothing(queue)
 
 
 @case(129, "1.6", "a quorum queue with a single active consumer")

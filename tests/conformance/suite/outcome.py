@@ -1,5 +1,6 @@
 """What became of a case, and of the differences that are known."""
 
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from .case import Case
 from .compare import Difference, differences
 
-OK, DIFFERS, FAILED, KNOWN, STALE, SKIPPED = "ok", "DIFFERS", "FAILED", "known", "STALE", "skipped"
+OK, DIFFERS, FAILED, KNOWN, SKIPPED = "ok", "DIFFERS", "FAILED", "known", "skipped"
 GOOD = {OK, KNOWN, SKIPPED}
 KNOWN_MAX = 20
 
@@ -32,13 +33,20 @@ class Outcome:
     differences: list[Difference]
 
 
-@dataclass(frozen=True)
+@dataclass
 class KnownDifference:
-    """A case in which LaneMQ's answer is the better one, with all that differs there, as `in_one_line` has it."""
+    """Where LaneMQ's answer is the better one: cases, and how what differs there is printed. A * stands for anything,
+    in the theme and name of the case as in the lines."""
 
     case: str
     reason: str
     differs: list[str]
+    seen: set[str] = field(default_factory=set)
+    has_met_its_case: bool = False
+
+    def stale(self) -> list[str]:
+        """The lines that were not seen, though their cases ran."""
+        return [line for line in self.differs if line not in self.seen] if self.has_met_its_case else []
 
 
 def read_known(path: Path) -> list[KnownDifference]:
@@ -53,24 +61,36 @@ def judge(case: Case, runs: dict[str, Run], known: list[KnownDifference]) -> Out
     found = []
     if len(runs) == 2:
         found = differences(runs["lanemq"].entries, runs["rabbitmq"].entries)
-    excused = next((k for k in known if k.case == case.name), None)
-    return Outcome(case, status_of(runs, found, excused), runs, found)
+    return Outcome(case, status_of(case, runs, found, known), runs, found)
 
 
-def status_of(runs: dict[str, Run], found: list[Difference], excused: KnownDifference | None) -> str:
+def status_of(case: Case, runs: dict[str, Run], found: list[Difference], known: list[KnownDifference]) -> str:
     if any(run.skipped for run in runs.values()):
         return SKIPPED
     if any(run.failure for run in runs.values()):
         return FAILED
-    if any(not run.entries for run in runs.values()):
-        return FAILED
-    if len(runs) < 2 or not (found or excused):
+    if len(runs) < 2:
         return OK
-    listed = set(excused.differs) if excused else set()
-    seen = {in_one_line(difference) for difference in found}
-    if seen - listed:
+    applying = [k for k in known if matches(k.case, f"{case.theme}/{case.name}")]
+    for entry in applying:
+        entry.has_met_its_case = True
+    excused = [is_excused(in_one_line(difference), applying) for difference in found]
+    if not all(excused):
         return DIFFERS
-    return STALE if listed - seen else KNOWN
+    return KNOWN if found else OK
+
+
+def is_excused(line: str, applying: list[KnownDifference]) -> bool:
+    for entry in applying:
+        for pattern in entry.differs:
+            if matches(pattern, line):
+                entry.seen.add(pattern)
+                return True
+    return False
+
+
+def matches(pattern: str, text: str) -> bool:
+    return re.fullmatch(".*".join(re.escape(part) for part in pattern.split("*")), text, re.DOTALL) is not None
 
 
 def in_one_line(difference: Difference) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .case import CASES
 from .compare import render
-from .outcome import DIFFERS, GOOD, OK, Outcome, in_one_line
+from .outcome import DIFFERS, GOOD, OK, KnownDifference, Outcome, in_one_line
 from .transcript import ranges
 
 LINES = range(1, 136)
@@ -79,12 +79,20 @@ def read_elsewhere(path: Path) -> dict[int, str]:
     return {int(line): reason for line, reason in tomllib.loads(path.read_text())["elsewhere"].items()}
 
 
+def print_stale(known: list[KnownDifference]) -> bool:
+    """Says which known differences are gone; whether there are any."""
+    stale = [(entry.case, line) for entry in known for line in entry.stale()]
+    for case, line in stale:
+        print(f"STALE   {case}: in differences.toml and gone: {line}")
+    return bool(stale)
+
+
 def print_known(outcomes: list[Outcome]):
     """Entries for the file of known differences, which lack nothing but their reasons."""
     for outcome in outcomes:
         if outcome.status == DIFFERS:
             lines = ",\n".join(f"    {json.dumps(in_one_line(d))}" for d in outcome.differences)
-            print(f'\n[[difference]]\ncase = "{outcome.case.name}"\nreason = ""\ndiffers = [\n{lines},\n]')
+            print(f'\n[[difference]]\ncase = "{outcome.case.theme}/{outcome.case.name}"\nreason = ""\ndiffers = [\n{lines},\n]')
 
 
 def write_json(path: Path, outcomes: list[Outcome]):
