@@ -107,8 +107,8 @@ impl Consumers {
     /// # Errors
     /// 530 `attempt to reuse consumer tag 't'`, which closes the connection.
     pub fn check_tag_is_free(&self, tag: &[u8], of_replies: Option<&ShortString>) -> Result<(), Refusal> {
-        let is_of_replies = of_replies.is_some_and(|taken| taken.as_bytes() == tag);
-        if is_of_replies || self.by_tag(tag).is_some() {
+        let has_it = |taken: &ShortString| taken.as_bytes() == tag;
+        if self.by_tag(tag).is_some() || of_replies.is_some_and(has_it) {
             let tag = String::from_utf8_lossy(tag);
             return Err(Refusal::new(
                 ReplyCode::NotAllowed,

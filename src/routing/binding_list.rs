@@ -1,28 +1,40 @@
 //! `BindingList`: the bindings of an exchange that chooses one of them by number.
 
-use crate::model::ShortString;
+use crate::topology::{Binding, Destination};
 
-use super::targets::{Bound, Target, find, whole_identity};
+use super::targets::{Target, whole_identity};
 
-/// All bindings, sorted, so that their numbers are the same on every core and after a restart. Each has a chance of its
-/// own, also where several lead to one queue.
+/// All bindings, in an order that is the same on every core and after a restart, unlike the exchanges' slots. Each has
+/// a chance of its own, also where several lead to one queue.
 #[derive(Clone, Debug, Default)]
-pub(super) struct BindingList(Vec<Bound>);
+pub(super) struct BindingList(Vec<Listed>);
+
+#[derive(Clone, Debug)]
+struct Listed {
+    destination: Destination,
+    /// Its key and arguments.
+    identity: Box<[u8]>,
+    target: Target,
+}
 
 impl BindingList {
-    /// Adds a binding; `false` when it is there already.
-    pub(super) fn bind(&mut self, key: &ShortString, arguments: &[u8], target: Target) -> bool {
-        let identity = whole_identity(key, arguments);
-        let place = find(&self.0, target, &identity);
+    /// Adds a binding to `target`; `false` when it is there already.
+    pub(super) fn bind(&mut self, binding: &Binding, target: Target) -> bool {
+        let place = self.find(binding);
         if let Err(at) = place {
-            self.0.insert(at, (target, identity.into()));
+            let listed = Listed {
+                destination: binding.destination.clone(),
+                identity: identity(binding).into(),
+                target,
+            };
+            self.0.insert(at, listed);
         }
         place.is_err()
     }
 
     /// Removes a binding; `false` when it is not there.
-    pub(super) fn unbind(&mut self, key: &ShortString, arguments: &[u8], target: Target) -> bool {
-        let found = find(&self.0, target, &whole_identity(key, arguments));
+    pub(super) fn unbind(&mut self, binding: &Binding) -> bool {
+        let found = self.find(binding);
         found.map(|at| self.0.remove(at)).is_ok()
     }
 
@@ -37,11 +49,22 @@ impl BindingList {
 
     /// Where the binding leads that is `index`th of `0..len()`.
     pub(super) fn at(&self, index: usize) -> Target {
-        self.0[index].0
+        self.0[index].target
     }
 
     /// Where each binding leads.
     pub(super) fn iter(&self) -> impl Iterator<Item = Target> {
-        self.0.iter().map(|&(target, _)| target)
+        self.0.iter().map(|listed| listed.target)
     }
+
+    fn find(&self, binding: &Binding) -> Result<usize, usize> {
+        let identity = identity(binding);
+        let wanted = (&binding.destination, identity.as_slice());
+        self.0
+            .binary_search_by(|listed| (&listed.destination, &*listed.identity).cmp(&wanted))
+    }
+}
+
+fn identity(binding: &Binding) -> Vec<u8> {
+    whole_identity(&binding.routing_key, binding.arguments.as_bytes())
 }

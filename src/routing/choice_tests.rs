@@ -130,6 +130,23 @@ fn a_modulus_hash_keeps_a_key_at_one_queue_and_spreads_many() {
 }
 
 #[test]
+fn a_modulus_hash_does_not_depend_on_the_order_of_declarations() {
+    let routes = |exchanges: [&'static str; 3]| {
+        let mut world = World::default();
+        for name in exchanges {
+            world.exchange(name, ExchangeKind::ModulusHash, FieldTable::default());
+        }
+        for (id, name) in [(1, "left"), (2, "right")] {
+            world.queue(id, 0);
+            world.bind(name, to(id), "");
+            world.bind("x", Destination::Exchange(ShortString::from(name)), "");
+        }
+        world.publish("x", 0, own)
+    };
+    assert_eq!(routes(["x", "left", "right"]), routes(["right", "x", "left"]));
+}
+
+#[test]
 fn two_exchanges_on_one_way_choose_by_different_chances() {
     let mut world = World::default();
     world.exchange("x", ExchangeKind::Random, FieldTable::default());

@@ -72,9 +72,9 @@ impl Table {
             Table::Topic(table) => table.bind(key, arguments, target),
             Table::Headers(table) => table.bind(key, arguments, target),
             Table::ConsistentHash(table) => table.bind(key, arguments, (target, &binding.destination)),
-            Table::ModulusHash(table) => table.bindings.bind(key, arguments, target),
-            Table::Random(table) => table.bindings.bind(key, arguments, target),
-            Table::LocalRandom(table) => table.bindings.bind(key, arguments, target),
+            Table::ModulusHash(table) => table.bindings.bind(binding, target),
+            Table::Random(table) => table.bindings.bind(binding, target),
+            Table::LocalRandom(table) => table.bindings.bind(binding, target),
         }
     }
 
@@ -88,9 +88,9 @@ impl Table {
             Table::Topic(table) => table.unbind(key, arguments, target),
             Table::Headers(table) => table.unbind(key, arguments, target),
             Table::ConsistentHash(table) => table.unbind(key, arguments, target),
-            Table::ModulusHash(table) => table.bindings.unbind(key, arguments, target),
-            Table::Random(table) => table.bindings.unbind(key, arguments, target),
-            Table::LocalRandom(table) => table.bindings.unbind(key, arguments, target),
+            Table::ModulusHash(table) => table.bindings.unbind(binding),
+            Table::Random(table) => table.bindings.unbind(binding),
+            Table::LocalRandom(table) => table.bindings.unbind(binding),
         }
     }
 

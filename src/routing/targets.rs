@@ -20,7 +20,7 @@ pub(super) enum Target {
 pub(super) struct ExchangeSlot(pub(super) u32);
 
 /// A target, and the rest of its binding's identity: the part that does not decide here whether the binding matches.
-pub(super) type Bound = (Target, Box<[u8]>);
+type Bound = (Target, Box<[u8]>);
 
 /// A sorted set of targets; one stays until the last of its bindings goes.
 #[derive(Clone, Debug)]
@@ -96,7 +96,7 @@ impl Targets {
 }
 
 /// Where a binding is in a sorted list of them, or would be.
-pub(super) fn find(bindings: &[Bound], target: Target, identity: &[u8]) -> Result<usize, usize> {
+fn find(bindings: &[Bound], target: Target, identity: &[u8]) -> Result<usize, usize> {
     bindings.binary_search_by(|(found, found_identity)| (*found, &**found_identity).cmp(&(target, identity)))
 }
 

@@ -43,7 +43,7 @@ impl Shard {
         };
         let (connection, secrets) = (self.id_at(at.slot), self.secrets);
         let channel = self.channel_of(at);
-        channel.check_tag_is_free(consume.consumer_tag)?;
+        channel.check_tag_is_free(tag.as_bytes())?;
         ReplyConsumer::check(channel.reply_consumer.as_ref(), consume.no_ack)?;
         let consumer = ConsumerId {
             connection,

@@ -378,7 +378,9 @@ fn a_headers_exchange_refuses_an_unknown_x_match() {
 fn every_exchange_type_is_declared_by_its_name_and_told_in_quotes_where_erlang_quotes_it() {
     let mut topology = small_world();
     for kind in ExchangeKind::ALL {
-        let declared = topology.decide_exchange_declare(&exchange_declare("t", kind.name(), NONE));
+        let arguments = FieldTable::builder().string("x-delayed-type", "direct").build();
+        let declare = exchange_declare("t", kind.name(), arguments.as_ref());
+        let declared = topology.decide_exchange_declare(&declare);
         assert!(
             matches!(&declared, Ok(Some(Change::ExchangeDeclared { exchange, .. })) if exchange.kind == kind)
         );

@@ -340,8 +340,8 @@ impl Naive {
             } => self.settle(
                 |of, at| of == channel && (at == tag || multiple && at < tag),
                 fate,
-            )?,
-            &Step::Recover { channel, closes } => self.recover(channel, closes)?,
+            ),
+            &Step::Recover { channel, closes } => self.recover(channel, closes),
             Step::Purge(at) => {
                 let queue = self.queues[*at].as_mut().expect("it exists");
                 let count = queue.messages.len();
@@ -416,7 +416,7 @@ impl Naive {
     }
 
     /// Settles what `is_meant` says by channel and tag, queue by queue.
-    fn settle(&mut self, is_meant: impl Fn(usize, u64) -> bool, fate: Fate) -> Result<(), String> {
+    fn settle(&mut self, is_meant: impl Fn(usize, u64) -> bool, fate: Fate) {
         self.unacked.retain(|&(channel, tag)| !is_meant(channel, tag));
         for at in 0..QUEUES {
             let Some(queue) = self.queues[at].as_mut() else {
@@ -447,12 +447,10 @@ impl Naive {
                         .for_each(|message| self.die(at, &message.letter, "rejected"));
                 }
             }
-            self.deliver(at)?;
         }
-        Ok(())
     }
 
-    fn recover(&mut self, channel: usize, closes: bool) -> Result<(), String> {
+    fn recover(&mut self, channel: usize, closes: bool) {
         if closes {
             let now = self.now;
             for queue in self.queues.iter_mut().flatten() {
@@ -463,11 +461,10 @@ impl Naive {
                 }
             }
         }
-        self.settle(|of, _| of == channel, Fate::Requeue)?;
+        self.settle(|of, _| of == channel, Fate::Requeue);
         if closes {
             self.tags[channel] = 0;
         }
-        Ok(())
     }
 
     fn pass(&mut self, now: u64) {
@@ -508,7 +505,7 @@ impl Naive {
 
     /// Every order in which what is under way may arrive, `None` if there are too many.
     fn arrivals(self, fault: &mut String) -> Result<Option<HashSet<Self>>, String> {
-        let (mut open, mut ends) = (HashSet::from([self]), HashSet::new());
+        let (mut open, mut ends) = (self.beginnings(fault), HashSet::new());
         while !open.is_empty() {
             let mut next = HashSet::new();
             for world in open {
@@ -524,6 +521,9 @@ impl Naive {
                     }
                 }
             }
+            if next.len() + ends.len() > ORDERS_MAX {
+                return Ok(None);
+            }
             open = next;
         }
         if ends.is_empty() {
@@ -531,6 +531,28 @@ impl Naive {
         } else {
             Ok(Some(ends))
         }
+    }
+
+    /// With what consumers get before anything arrives. Those of queues with priorities may have to wait for it.
+    fn beginnings(self, fault: &mut String) -> HashSet<Self> {
+        let has_priorities = |world: &Self, at| world.rules(at).is_some_and(|rules| rules.max_priority > 0);
+        let delivered = |waits: bool| {
+            let mut world = self.clone();
+            let queues = (0..QUEUES).filter(|&at| !waits || !has_priorities(&self, at));
+            queues.map(|at| world.deliver(at)).collect::<Result<(), _>>()?;
+            Ok(world)
+        };
+        let mut begun = HashSet::new();
+        for waits in [false, true]
+            .into_iter()
+            .take(1 + usize::from(!self.under_way.is_empty()))
+        {
+            match delivered(waits) {
+                Ok(world) => drop(begun.insert(world)),
+                Err(found) => *fault = found,
+            }
+        }
+        begun
     }
 
     /// What may arrive next, and whether consumers may then have to wait for more to arrive: only messages with priorities

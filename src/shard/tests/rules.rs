@@ -648,10 +648,10 @@ fn compare(cores: u16, cases: u32) {
 
 #[test]
 fn queues_of_one_core_do_what_naive_queues_do() {
-    compare(1, 48);
+    compare(1, 40);
 }
 
 #[test]
 fn queues_of_two_cores_do_what_naive_queues_do() {
-    compare(2, 48);
+    compare(2, 40);
 }

@@ -473,7 +473,7 @@ fn a_message_that_a_queue_refuses_fails_the_commit_and_settles_nothing() {
         cores.call(other, get("full"));
         assert_eq!(
             cores.read(other),
-            ["basic.get-ok work", "basic.get-ok one"],
+            ["basic.get-ok again work", "basic.get-ok one"],
             "the queue is on core {lane}"
         );
     }
