@@ -118,9 +118,8 @@ mod tests {
     #[test]
     fn who_waits_may_go_and_changes_nothing() {
         let mut single = SingleActive::new(Succession::ByPriority);
-        for holder in 0..3 {
-            single.add(holder, 0);
-        }
+        let waits = [0, 1, 2].map(|holder| single.add(holder, 0));
+        assert_eq!(waits, [false, true, true]);
         assert_eq!(single.remove(1), None);
         assert_eq!((single.active(), single.waiting_count()), (Some(0), 1));
         assert_eq!(single.remove(0), Some(2));

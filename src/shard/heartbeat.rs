@@ -3,6 +3,7 @@
 //! durable mark.
 
 use super::Shard;
+use super::overdue::Timeouts;
 use crate::connection::SilentPeer;
 use crate::model::Moment;
 use crate::net::Outbound;
@@ -22,11 +23,12 @@ impl Shard {
         self.last_beat = now;
         self.judge_time_index();
         let slots: Vec<u32> = self.connections.slots().collect();
+        let mut timeouts = Timeouts::default();
         for slot in slots {
             if let Err(silence) = self.beat(slot, now) {
                 self.let_go(slot, silence);
             }
-            self.close_overdue_channels(slot, now);
+            self.close_overdue_channels(slot, now, &mut timeouts);
         }
     }
 

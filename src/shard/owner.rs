@@ -66,6 +66,8 @@ impl Shard {
             self.delete_unasked(queue_id);
         }
         self.renew_lease(slot);
+        // Where one is served at a time, the next one is now.
+        self.list_deliverable(slot);
     }
 
     pub(super) fn get_from(&mut self, queue_id: QueueId, getter: ConsumerId, no_ack: bool) {

@@ -9,7 +9,7 @@ use super::arguments::check_equivalence;
 use super::queue_arguments::{
     check_queue_arguments, check_queue_properties, compared_arguments, queue_type_of,
 };
-use super::queue_settings::{QueueType, consumer_timeout_of};
+use super::queue_settings::QueueType;
 use super::refusal::{Entity, inequivalent_property, locked, no_vhost, not_found, reserved_name};
 use super::{Topology, short};
 
@@ -40,12 +40,6 @@ impl QueueDefinition {
     /// What the queue promises.
     pub fn queue_type(&self) -> QueueType {
         queue_type_of(self.arguments.as_ref())
-    }
-
-    /// Milliseconds that a delivery of it may stay unsettled (`x-consumer-timeout`), 0 for ever; `None` leaves that to the
-    /// broker's settings.
-    pub fn consumer_timeout(&self) -> Option<u64> {
-        consumer_timeout_of(self.arguments.as_ref())
     }
 
     /// 405 when the queue is exclusive to a connection other than `connection`.

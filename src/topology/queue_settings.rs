@@ -74,7 +74,7 @@ pub struct QueueSettings {
     pub kind: QueueType,
     /// How often a message may come back before it is given up (`x-delivery-limit`).
     pub delivery_limit: Option<u64>,
-    /// How long a delivery may stay unacknowledged (`x-consumer-timeout`).
+    /// How long a delivery may stay unacknowledged (`x-consumer-timeout`), 0 for ever; the broker's settings say it when absent.
     pub consumer_timeout: Option<u64>,
     /// Which exchange remembers in it, if one does.
     pub memory: Option<ExchangeMemory>,
@@ -123,7 +123,10 @@ impl QueueSettings {
 
     /// The settings that checked arguments of queue.declare ask for.
     pub fn from_arguments(arguments: FieldTableRef<'_>) -> Self {
-        let integer = |key: &str| natural(arguments, key);
+        let integer = |key: &str| {
+            let value = arguments.get(key.as_bytes())?.as_integer()?;
+            u64::try_from(value).ok()
+        };
         let text = |key: &str| arguments.get(key.as_bytes())?.as_string();
         let name = |key: &str| text(key).and_then(ShortString::new);
         let kind = queue_type_of(arguments);
@@ -142,20 +145,10 @@ impl QueueSettings {
             single_active_consumer: single_active == Some(FieldValue::Boolean(true)),
             kind,
             delivery_limit: integer("x-delivery-limit"),
-            consumer_timeout: consumer_timeout_of(arguments),
+            consumer_timeout: integer("x-consumer-timeout"),
             memory: None,
         }
     }
-}
-
-/// How long a delivery may stay unacknowledged, in milliseconds.
-pub(super) fn consumer_timeout_of(arguments: FieldTableRef<'_>) -> Option<u64> {
-    natural(arguments, "x-consumer-timeout")
-}
-
-fn natural(arguments: FieldTableRef<'_>, key: &str) -> Option<u64> {
-    let value = arguments.get(key.as_bytes())?.as_integer()?;
-    u64::try_from(value).ok()
 }
 
 /// A quorum queue cannot dead-letter what it refuses, and drops its first message instead, as in RabbitMQ.
