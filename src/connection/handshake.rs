@@ -41,6 +41,7 @@ impl ServerIdentity {
             "consumer_priorities",
             "authentication_failure_close",
             "per_consumer_qos",
+            "direct_reply_to",
         ];
         let capabilities = capabilities
             .iter()

@@ -127,7 +127,7 @@ class LaneMq(OwnNode):
     def start(self, definitions: dict[str, Any]):
         self.definitions = definitions
         path = self.write("definitions.json", json.dumps(with_guest(definitions)))
-        self.has_definitions = self.understands(f"definitions={path}")
+        self.has_definitions = self.understands(f"definitions.file={path}")
         self.run()
 
     def understands(self, setting: str) -> bool:
@@ -137,7 +137,7 @@ class LaneMq(OwnNode):
     def run(self):
         settings = [s for s in self.settings.lanemq if self.understands(s)]
         if self.has_definitions:
-            settings.append(f"definitions={self.directory / 'definitions.json'}")
+            settings.append(f"definitions.file={self.directory / 'definitions.json'}")
         command = [self.binary, "serve", "--listen", f"127.0.0.1:{self.port}", "--cores", "0"]
         command += ["--data-dir", self.directory / "data"]
         command += [word for setting in settings for word in ("--set", setting)]
