@@ -7,6 +7,8 @@ use std::rc::Rc;
 
 /// As many orders are told apart; a case with more is given up.
 const ORDERS_MAX: usize = 300;
+/// Messages of queue `n` that have no order among them are under way from `(n + 1) * ONE_BY_ONE` and the numbers after it.
+const ONE_BY_ONE: usize = 1000;
 
 impl Naive {
     /// Every order in which what is under way may arrive, `None` if there are too many.
@@ -193,23 +195,39 @@ impl Naive {
         }
     }
 
-    /// Lets go what is ready and has run out, first what ran out first.
+    /// Lets go what is ready and has run out, in its order.
     pub(super) fn expire(&mut self, at: usize) {
-        while let Some(queue) = self.queues[at].as_mut() {
-            let due = (0..queue.messages.len()).filter(|&index| {
-                let message = &queue.messages[index];
-                message.holder.is_none() && message.deadline.is_some_and(|deadline| deadline <= self.now)
-            });
-            let Some(index) = due.min_by_key(|&index| queue.messages[index].deadline) else {
-                return;
-            };
-            let message = queue.messages.remove(index);
+        for message in self.take_expired(at) {
             self.die(at, &message.letter, "expired");
         }
     }
 
+    /// Lets go what ran out while the broker was down, or unacked before: all at once, and in any order.
+    pub(super) fn expire_in_any_order(&mut self, at: usize) {
+        for (number, message) in self.take_expired(at).into_iter().enumerate() {
+            let from = (at + 1) * ONE_BY_ONE + number;
+            self.die_from(from, at, &message.letter, "expired");
+        }
+    }
+
+    fn take_expired(&mut self, at: usize) -> Vec<Message> {
+        let now = self.now;
+        let has_run_out = |message: &mut Message| {
+            message.holder.is_none() && message.deadline.is_some_and(|deadline| deadline <= now)
+        };
+        let queue = self.queues[at].as_mut();
+        queue.map_or(Vec::new(), |queue| {
+            queue.messages.extract_if(.., has_run_out).collect()
+        })
+    }
+
     /// A message dies in a queue, and goes where that says, unless it runs in a circle.
     pub(super) fn die(&mut self, at: usize, letter: &Letter, reason: &str) {
+        self.die_from(at, at, letter, reason);
+    }
+
+    /// The same; what is under way from one place arrives in its order.
+    fn die_from(&mut self, from: usize, at: usize, letter: &Letter, reason: &str) {
         let queue = self.queues[at].as_ref().expect("the message was in it");
         let Some((exchange, key)) = queue.rules.dead_letter.clone() else {
             return;
@@ -217,7 +235,7 @@ impl Naive {
         let dead = letter.after_death(&name(at), reason, self.now / 1000, exchange, key);
         for target in self.targets(&dead) {
             if reason == "rejected" || !dead.is_cycle(&name(target)) {
-                let way = self.under_way.entry((at, target)).or_default();
+                let way = self.under_way.entry((from, target)).or_default();
                 way.push_back(Rc::new(dead.clone()));
             }
         }
