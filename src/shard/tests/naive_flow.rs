@@ -1,7 +1,7 @@
 //! What follows from a step among naive queues: messages arrive, are delivered, are too many, run out, and die.
 
 use super::naive::{Delivered, Naive, PUBLISHER, QUEUES, name};
-use super::naive_queue::{Consumer, Holder, Letter, Message, Overflow};
+use super::naive_queue::{Consumer, Holder, Letter, Message, Overflow, Queue};
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 
@@ -9,6 +9,8 @@ use std::rc::Rc;
 const ORDERS_MAX: usize = 300;
 /// Messages of queue `n` that have no order among them are under way from `(n + 1) * ONE_BY_ONE` and the numbers after it.
 const ONE_BY_ONE: usize = 1000;
+/// Messages that queue `n` refused are under way from `REFUSED + n`.
+const REFUSED: usize = (QUEUES + 1) * ONE_BY_ONE;
 
 impl Naive {
     /// Every order in which what is under way may arrive, `None` if there are too many.
@@ -90,15 +92,17 @@ impl Naive {
             self.under_way.remove(&way);
         }
         let (from, at) = way;
-        if self.is_full_for(at, letter.length) {
-            self.deliver(at)?;
-        }
-        if self.is_full_for(at, letter.length) {
+        self.deliver_while(at, |queue| queue.is_full_for(letter.length))?;
+        if self.queues[at]
+            .as_ref()
+            .is_some_and(|queue| queue.is_full_for(letter.length))
+        {
             if self
                 .rules(at)
                 .is_some_and(|rules| rules.overflow == Overflow::RejectDlx)
             {
-                self.die(at, &letter, "maxlen");
+                // What a queue never had may overtake what it gave up before.
+                self.die_from(REFUSED + at, at, &letter, "maxlen");
             }
             self.was_refused |= from == PUBLISHER;
             return Ok(());
@@ -113,9 +117,8 @@ impl Naive {
             redelivered: false,
             holder: None,
         });
-        if !waits || queue.has_to_let_go(self.now) {
-            self.deliver(at)?;
-        }
+        let now = self.now;
+        self.deliver_while(at, |queue| !waits || queue.has_to_let_go(now))?;
         self.drop_heads(at);
         self.expire(at);
         if self.under_way.is_empty() {
@@ -124,24 +127,19 @@ impl Naive {
         Ok(())
     }
 
-    /// Whether a queue refuses one more message.
-    fn is_full_for(&self, at: usize, length: usize) -> bool {
-        let queue = self.queues[at].as_ref();
-        let refuses = queue.filter(|queue| queue.rules.overflow != Overflow::DropHead);
-        refuses.is_some_and(|queue| {
-            let (messages, bytes) = (queue.ready().len() + 1, queue.ready_bytes() + length);
-            queue.rules.are_exceeded_by(messages, bytes)
-        })
-    }
-
     /// Gives messages to consumers who can have one, as it was seen.
     pub(super) fn deliver(&mut self, at: usize) -> Result<(), String> {
+        self.deliver_while(at, |_| true)
+    }
+
+    /// The same, while the queue says so.
+    fn deliver_while(&mut self, at: usize, is_needed: impl Fn(&Queue) -> bool) -> Result<(), String> {
         let Some(queue) = self.queues[at].as_mut() else {
             return Ok(());
         };
         while let Some(&first) = queue.ready().first() {
             let able = queue.able_consumers();
-            if able.is_empty() {
+            if able.is_empty() || !is_needed(queue) {
                 return Ok(());
             }
             let message = &queue.messages[first];
