@@ -407,7 +407,7 @@ impl Naive {
                 message.redelivered |= !clean || message.holder.is_some();
                 message.holder = None;
             }
-            self.expire(at);
+            self.expire_in_any_order(at);
             self.drop_heads(at);
         }
     }

@@ -1,12 +1,16 @@
 //! What follows from a step among naive queues: messages arrive, are delivered, are too many, run out, and die.
 
 use super::naive::{Delivered, Naive, PUBLISHER, QUEUES, name};
-use super::naive_queue::{Consumer, Holder, Letter, Message, Overflow};
+use super::naive_queue::{Consumer, Holder, Letter, Message, Overflow, Queue};
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 
 /// As many orders are told apart; a case with more is given up.
 const ORDERS_MAX: usize = 300;
+/// Messages of queue `n` that have no order among them are under way from `(n + 1) * ONE_BY_ONE` and the numbers after it.
+const ONE_BY_ONE: usize = 1000;
+/// Messages that queue `n` refused are under way from `REFUSED + n`.
+const REFUSED: usize = (QUEUES + 1) * ONE_BY_ONE;
 
 impl Naive {
     /// Every order in which what is under way may arrive, `None` if there are too many.
@@ -88,15 +92,17 @@ impl Naive {
             self.under_way.remove(&way);
         }
         let (from, at) = way;
-        if self.is_full_for(at, letter.length) {
-            self.deliver(at)?;
-        }
-        if self.is_full_for(at, letter.length) {
+        self.deliver_while(at, |queue| queue.is_full_for(letter.length))?;
+        if self.queues[at]
+            .as_ref()
+            .is_some_and(|queue| queue.is_full_for(letter.length))
+        {
             if self
                 .rules(at)
                 .is_some_and(|rules| rules.overflow == Overflow::RejectDlx)
             {
-                self.die(at, &letter, "maxlen");
+                // What a queue never had may overtake what it gave up before.
+                self.die_from(REFUSED + at, at, &letter, "maxlen");
             }
             self.was_refused |= from == PUBLISHER;
             return Ok(());
@@ -111,9 +117,8 @@ impl Naive {
             redelivered: false,
             holder: None,
         });
-        if !waits || queue.has_to_let_go(self.now) {
-            self.deliver(at)?;
-        }
+        let now = self.now;
+        self.deliver_while(at, |queue| !waits || queue.has_to_let_go(now))?;
         self.drop_heads(at);
         self.expire(at);
         if self.under_way.is_empty() {
@@ -122,24 +127,19 @@ impl Naive {
         Ok(())
     }
 
-    /// Whether a queue refuses one more message.
-    fn is_full_for(&self, at: usize, length: usize) -> bool {
-        let queue = self.queues[at].as_ref();
-        let refuses = queue.filter(|queue| queue.rules.overflow != Overflow::DropHead);
-        refuses.is_some_and(|queue| {
-            let (messages, bytes) = (queue.ready().len() + 1, queue.ready_bytes() + length);
-            queue.rules.are_exceeded_by(messages, bytes)
-        })
-    }
-
     /// Gives messages to consumers who can have one, as it was seen.
     pub(super) fn deliver(&mut self, at: usize) -> Result<(), String> {
+        self.deliver_while(at, |_| true)
+    }
+
+    /// The same, while the queue says so.
+    fn deliver_while(&mut self, at: usize, is_needed: impl Fn(&Queue) -> bool) -> Result<(), String> {
         let Some(queue) = self.queues[at].as_mut() else {
             return Ok(());
         };
         while let Some(&first) = queue.ready().first() {
             let able = queue.able_consumers();
-            if able.is_empty() {
+            if able.is_empty() || !is_needed(queue) {
                 return Ok(());
             }
             let message = &queue.messages[first];
@@ -193,23 +193,39 @@ impl Naive {
         }
     }
 
-    /// Lets go what is ready and has run out, first what ran out first.
+    /// Lets go what is ready and has run out, in its order.
     pub(super) fn expire(&mut self, at: usize) {
-        while let Some(queue) = self.queues[at].as_mut() {
-            let due = (0..queue.messages.len()).filter(|&index| {
-                let message = &queue.messages[index];
-                message.holder.is_none() && message.deadline.is_some_and(|deadline| deadline <= self.now)
-            });
-            let Some(index) = due.min_by_key(|&index| queue.messages[index].deadline) else {
-                return;
-            };
-            let message = queue.messages.remove(index);
+        for message in self.take_expired(at) {
             self.die(at, &message.letter, "expired");
         }
     }
 
+    /// Lets go what ran out while the broker was down, or unacked before: all at once, and in any order.
+    pub(super) fn expire_in_any_order(&mut self, at: usize) {
+        for (number, message) in self.take_expired(at).into_iter().enumerate() {
+            let from = (at + 1) * ONE_BY_ONE + number;
+            self.die_from(from, at, &message.letter, "expired");
+        }
+    }
+
+    fn take_expired(&mut self, at: usize) -> Vec<Message> {
+        let now = self.now;
+        let has_run_out = |message: &mut Message| {
+            message.holder.is_none() && message.deadline.is_some_and(|deadline| deadline <= now)
+        };
+        let queue = self.queues[at].as_mut();
+        queue.map_or(Vec::new(), |queue| {
+            queue.messages.extract_if(.., has_run_out).collect()
+        })
+    }
+
     /// A message dies in a queue, and goes where that says, unless it runs in a circle.
     pub(super) fn die(&mut self, at: usize, letter: &Letter, reason: &str) {
+        self.die_from(at, at, letter, reason);
+    }
+
+    /// The same; what is under way from one place arrives in its order.
+    fn die_from(&mut self, from: usize, at: usize, letter: &Letter, reason: &str) {
         let queue = self.queues[at].as_ref().expect("the message was in it");
         let Some((exchange, key)) = queue.rules.dead_letter.clone() else {
             return;
@@ -217,7 +233,7 @@ impl Naive {
         let dead = letter.after_death(&name(at), reason, self.now / 1000, exchange, key);
         for target in self.targets(&dead) {
             if reason == "rejected" || !dead.is_cycle(&name(target)) {
-                let way = self.under_way.entry((at, target)).or_default();
+                let way = self.under_way.entry((from, target)).or_default();
                 way.push_back(Rc::new(dead.clone()));
             }
         }

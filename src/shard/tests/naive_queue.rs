@@ -120,6 +120,12 @@ impl Queue {
         lengths.sum()
     }
 
+    /// Whether it refuses one more message.
+    pub(super) fn is_full_for(&self, length: usize) -> bool {
+        let (messages, bytes) = (self.ready().len() + 1, self.ready_bytes() + length);
+        self.rules.overflow != Overflow::DropHead && self.rules.are_exceeded_by(messages, bytes)
+    }
+
     /// Whether too much is ready, or something has run out.
     pub(super) fn has_to_let_go(&self, now: u64) -> bool {
         let has_run_out = |&at: &usize| self.messages[at].deadline.is_some_and(|deadline| deadline <= now);
