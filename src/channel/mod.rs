@@ -39,6 +39,7 @@ use crate::model::{
     ReplyCode, ShardId, ShortString,
 };
 use delivery_times::DeliveryTimes;
+use std::collections::BTreeSet;
 
 /// Where a delivered message came from, kept until it is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +111,8 @@ pub struct Channel {
     /// Consumers that are still to hear that it has room again.
     pub calls: Calls,
     unacked: OrderedSlots<Unacked>,
+    /// Those of `unacked` that basic.get fetched: no prefetch counts them.
+    fetched: BTreeSet<u64>,
     delivered: u64,
     delivery_times: DeliveryTimes,
     used_before: UsedNumbers,
@@ -133,6 +136,7 @@ impl Channel {
             is_paused: false,
             calls: Calls::default(),
             unacked: OrderedSlots::default(),
+            fetched: BTreeSet::new(),
             delivered: 0,
             delivery_times: DeliveryTimes::default(),
             used_before,
@@ -186,6 +190,9 @@ impl Channel {
         let held = transaction.held();
         for settle in transaction.roll_back() {
             self.unacked.insert(settle.tag.0, settle.message);
+            if settle.was_fetched {
+                self.fetched.insert(settle.tag.0);
+            }
         }
         held
     }
@@ -241,18 +248,18 @@ impl Channel {
         DeliveryTag(first)
     }
 
-    /// The tag of a delivery, which the client must settle if it `needs_ack`.
-    #[inline]
-    pub fn deliver(&mut self, message: Unacked, needs_ack: bool) -> DeliveryTag {
+    /// The tag of a message that basic.get fetches, which the client must settle if it `needs_ack`. No prefetch counts it.
+    pub fn fetch(&mut self, message: Unacked, needs_ack: bool) -> DeliveryTag {
         self.delivered += 1;
         if needs_ack {
             self.unacked.insert(self.delivered, message);
+            self.fetched.insert(self.delivered);
         }
         DeliveryTag(self.delivered)
     }
 
-    /// The same for the consumer with `number`, and that consumer. `None` when it has gone, or the channel's prefetch is
-    /// used up, or deliveries before this one have gone back and their owner has not heard of it.
+    /// The tag of a delivery to the consumer with `number`, and that consumer. `None` when it has gone, or the channel's
+    /// prefetch is used up, or deliveries before this one have gone back and their owner has not heard of it.
     #[inline]
     pub fn deliver_to(
         &mut self,
@@ -301,10 +308,10 @@ impl Channel {
         }
     }
 
-    /// Deliveries that their queues have not heard of again.
+    /// Deliveries to consumers that their queues have not heard of again.
     fn unsettled(&self) -> usize {
-        let kept = self.transaction.as_ref().map_or(0, |t| t.settle_count());
-        self.unacked.len() + kept
+        let kept = self.transaction.as_ref().map_or(0, |t| t.delivered_count());
+        self.unacked.len() - self.fetched.len() + kept
     }
 
     /// Begins to call its consumers, as it has room again. Whose returns are under way is called when they are answered.
@@ -326,7 +333,9 @@ impl Channel {
         multiple: bool,
         settled: &mut Vec<Unacked>,
     ) -> Result<(), Refusal> {
-        take_unacked(&mut self.unacked, tag, multiple, |_, message| {
+        let fetched = &mut self.fetched;
+        take_unacked(&mut self.unacked, tag, multiple, |tag, message| {
+            take_fetched(fetched, tag);
             settled.push(message)
         })
     }
@@ -344,11 +353,13 @@ impl Channel {
         let Some(transaction) = self.transaction.as_deref_mut() else {
             return Ok(());
         };
+        let fetched = &mut self.fetched;
         take_unacked(&mut self.unacked, tag, multiple, |tag, message| {
             transaction.keep_settle(KeptSettle {
                 tag: DeliveryTag(tag),
                 message,
                 settlement,
+                was_fetched: take_fetched(fetched, tag),
             });
         })
     }
@@ -357,6 +368,7 @@ impl Channel {
     pub fn settle_all(&mut self, settled: &mut Vec<Unacked>) {
         self.unacked
             .drain_up_to(u64::MAX, |_, message| settled.push(message));
+        self.fetched.clear();
     }
 
     /// The queue that `name` means here: itself, or the last declared one when it is empty.
@@ -370,6 +382,12 @@ impl Channel {
         }
         Ok(ShortString::new(name).expect("the decoder bounds a shortstr to 255 bytes"))
     }
+}
+
+/// Whether basic.get fetched the message with this tag, which is settled.
+#[inline]
+fn take_fetched(fetched: &mut BTreeSet<u64>, tag: u64) -> bool {
+    !fetched.is_empty() && fetched.remove(&tag)
 }
 
 #[inline]
@@ -416,7 +434,7 @@ mod tests {
     fn channel_with_unacked(count: u64) -> Channel {
         let mut channel = Channel::new(ChannelNumber(1), UsedNumbers::default());
         for sequence in 1..=count {
-            assert_eq!(channel.deliver(message(sequence), true), DeliveryTag(sequence));
+            assert_eq!(channel.fetch(message(sequence), true), DeliveryTag(sequence));
         }
         channel
     }
@@ -485,14 +503,31 @@ mod tests {
 
     #[test]
     fn what_a_transaction_has_settled_uses_up_prefetch_until_its_end() {
-        let mut channel = channel_with_unacked(2);
+        let mut channel = channel_with_unacked(0);
+        let number = channel.consumers.next_number();
+        let (queue, owner) = (QueueId(1), ShardId(0));
+        let tag = ShortString::truncated("tag");
+        channel
+            .consumers
+            .add(ChannelConsumer::new(tag, number, queue, owner, 0, false));
         channel.channel_prefetch = 2;
         channel.select_transaction().expect("it is in no mode");
+        for sequence in [1, 2] {
+            assert!(channel.deliver_to(number, message(sequence), true).is_some());
+            channel.fetch(message(sequence + 10), true);
+        }
         channel
-            .settle_at_commit(DeliveryTag(2), true, Settlement::Acknowledge)
-            .expect("tag 2 is unacked");
+            .settle_at_commit(DeliveryTag(4), true, Settlement::Acknowledge)
+            .expect("tag 4 is unacked");
         assert!(channel.is_full());
         assert_eq!(channel.room(), 0);
+        channel.roll_back();
+        assert_eq!(channel.room(), 0);
+        let mut settled = Vec::new();
+        channel
+            .settle(DeliveryTag(2), true, &mut settled)
+            .expect("tag 2 is unacked");
+        assert_eq!(channel.room(), 1, "one delivered and one fetched are settled");
     }
 
     #[test]
@@ -517,9 +552,9 @@ mod tests {
     #[test]
     fn tags_are_shared_by_deliveries_with_and_without_acknowledgement() {
         let mut channel = channel_with_unacked(1);
-        assert_eq!(channel.deliver(message(8), false), DeliveryTag(2));
+        assert_eq!(channel.fetch(message(8), false), DeliveryTag(2));
         assert_eq!(channel.deliver_settled_run(3), DeliveryTag(3));
-        assert_eq!(channel.deliver(message(9), true), DeliveryTag(6));
+        assert_eq!(channel.fetch(message(9), true), DeliveryTag(6));
         assert!(channel.settle(DeliveryTag(2), false, &mut Vec::new()).is_err());
     }
 
@@ -527,7 +562,7 @@ mod tests {
     fn the_oldest_unsettled_delivery_waits_since_the_beat_after_it() {
         let mut channel = channel_with_unacked(2);
         assert_eq!(channel.mark_deliveries(Moment(1)), Some((message(1), Moment(1))));
-        channel.deliver(message(3), true);
+        channel.fetch(message(3), true);
         assert_eq!(channel.mark_deliveries(Moment(2)), Some((message(1), Moment(1))));
         let settled = channel.settle(DeliveryTag(2), true, &mut Vec::new());
         settled.expect("tag 2 is unacked");

@@ -52,6 +52,8 @@ pub struct KeptSettle {
     pub message: Unacked,
     /// What will become of it.
     pub settlement: Settlement,
+    /// Whether basic.get fetched it: no prefetch counts it.
+    pub was_fetched: bool,
 }
 
 /// What is to be done next for a commit.
@@ -81,6 +83,7 @@ pub struct Transaction {
     stage: Stage,
     runs: VecDeque<KeptRun>,
     settles: Vec<KeptSettle>,
+    delivered: usize,
     held: u64,
     /// Whether a queue refused one of its messages.
     is_refused: bool,
@@ -107,12 +110,13 @@ impl Transaction {
 
     /// Keeps a settled delivery for the commit.
     pub fn keep_settle(&mut self, settle: KeptSettle) {
+        self.delivered += usize::from(!settle.was_fetched);
         self.settles.push(settle);
     }
 
-    /// Deliveries settled and not committed: they count as unacked still.
-    pub fn settle_count(&self) -> usize {
-        self.settles.len()
+    /// Deliveries to consumers, settled and not committed: they use up prefetch still.
+    pub fn delivered_count(&self) -> usize {
+        self.delivered
     }
 
     /// Bytes of memory that its messages take.
@@ -179,6 +183,7 @@ impl Transaction {
 
     /// What is settled, in the order of the client's words; what one word or several of a kind named, by their tags.
     fn take_settles(&mut self) -> Vec<KeptSettle> {
+        self.delivered = 0;
         let mut settles = std::mem::take(&mut self.settles);
         settles
             .chunk_by_mut(|a, b| a.settlement == b.settlement)
@@ -216,6 +221,7 @@ mod tests {
             tag: DeliveryTag(tag),
             message,
             settlement,
+            was_fetched: false,
         }
     }
 

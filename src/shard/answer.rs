@@ -246,7 +246,7 @@ impl Shard {
             queue_slot,
             sequence,
         };
-        let tag = channel.deliver(message, got.needs_ack);
+        let tag = channel.fetch(message, got.needs_ack);
         let content = Content::decode(&got.content).expect("an owner sends whole contents");
         let ok = BasicGetOk {
             delivery_tag: tag.0,
@@ -260,13 +260,6 @@ impl Shard {
         Method::BasicGetOk(ok).encode(at.channel.0, out);
         encode_content(at.channel.0, content.properties, &[content.body], frame_max, out);
         connection.replied_bytes += connection.outbound.len() - before;
-        let fills_channel = connection
-            .connection
-            .channel(at.channel)
-            .is_some_and(|channel| channel.is_full() && !channel.is_paused);
-        if fills_channel {
-            self.pause_channel(at.slot, at.channel);
-        }
         self.connections.note_output(at.slot);
     }
 }

@@ -281,7 +281,7 @@ fn what_a_full_channel_sends_back_is_bounded_by_its_prefetch() {
 }
 
 #[test]
-fn a_got_message_counts_for_the_channels_prefetch_and_loses_no_other() {
+fn what_a_client_gets_by_itself_does_not_count_for_the_channels_prefetch() {
     let mut cores = Cores::new(1);
     let client = cores.connect(0);
     for queue in ["got", "consumed"] {
@@ -298,10 +298,14 @@ fn a_got_message_counts_for_the_channels_prefetch_and_loses_no_other() {
         },
     );
     cores.read(client);
-    cores.send(client, &publish("consumed", b"second", false, false));
-    assert_eq!(cores.read(client), Vec::<String>::new(), "the channel is full");
-    cores.call(client, ack(1));
+    for body in [b"second", b"third!"] {
+        cores.send(client, &publish("consumed", body, false, false));
+    }
     assert_eq!(cores.read(client), ["basic.deliver 2 second"]);
+    cores.call(client, ack(1));
+    assert_eq!(cores.read(client), Vec::<String>::new(), "the channel is full");
+    cores.call(client, ack(2));
+    assert_eq!(cores.read(client), ["basic.deliver 3 third!"]);
 }
 
 #[test]
