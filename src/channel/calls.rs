@@ -5,6 +5,8 @@
 pub struct Calls {
     begun: usize,
     waiting: Vec<u32>,
+    /// Who was called last, on another core, and has not answered.
+    asked: Option<u32>,
 }
 
 impl Calls {
@@ -18,11 +20,27 @@ impl Calls {
             self.waiting.reverse();
         }
         self.begun = self.begun.wrapping_add(1);
+        self.asked = None;
     }
 
     /// Who is to be called next.
     pub fn take_next(&mut self) -> Option<u32> {
         self.waiting.pop()
+    }
+
+    /// Nobody is called before `number` has answered.
+    pub fn ask(&mut self, number: u32) {
+        self.asked = Some(number);
+    }
+
+    /// `number` has answered, or is gone. Returns whether the next one is to be called now: an answer to what it was told
+    /// outside of its turn, or in a round before, calls nobody.
+    pub fn answered(&mut self, number: u32) -> bool {
+        let was_asked = self.asked == Some(number);
+        if was_asked {
+            self.asked = None;
+        }
+        was_asked
     }
 }
 
@@ -41,6 +59,19 @@ mod tests {
             [round(), round(), round(), round()],
             [[3, 5, 9], [5, 9, 3], [9, 3, 5], [3, 5, 9]]
         );
+    }
+
+    #[test]
+    fn only_who_was_asked_lets_the_next_one_be_called() {
+        let mut calls = Calls::default();
+        calls.begin([3, 5].into_iter());
+        calls.ask(3);
+        assert!(!calls.answered(5), "it was told outside of its turn");
+        assert!(calls.answered(3));
+        assert!(!calls.answered(3), "once");
+        calls.ask(5);
+        calls.begin([3, 5].into_iter());
+        assert!(!calls.answered(5), "that was the round before");
     }
 
     #[test]

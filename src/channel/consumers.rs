@@ -21,6 +21,8 @@ pub struct ChannelConsumer {
     /// Returns that its owner, on another core, has not answered. Until it has, further deliveries go back too: they were sent
     /// behind those that the channel had no room for, and their order must hold.
     pub returning: u32,
+    /// Grants that its owner, on another core, has not answered.
+    pub granting: u32,
     template: Option<DeliverTemplate>,
 }
 
@@ -42,6 +44,7 @@ impl ChannelConsumer {
             queue_slot,
             no_ack,
             returning: 0,
+            granting: 0,
             template: None,
         }
     }

@@ -142,8 +142,14 @@ impl Shard {
             };
             self.pause_consumer((slot, number, consumer), Pause::ChannelPrefetch, false);
             if owner != id {
-                return;
+                return self.ask(slot, number, consumer);
             }
+        }
+    }
+
+    fn ask(&mut self, slot: u32, number: ChannelNumber, consumer: u32) {
+        if let Some(channel) = self.channel_at(slot, number) {
+            channel.calls.ask(consumer);
         }
     }
 
@@ -184,11 +190,14 @@ impl Shard {
         let (owner, queue) = (consumer.owner, consumer.queue);
         let word = match (reason, paused) {
             _ if owner == self.id => return self.pause_own(queue, id, reason, paused),
-            (Pause::ChannelPrefetch, false) => ShardMessage::Grant {
-                queue,
-                consumer: id,
-                most,
-            },
+            (Pause::ChannelPrefetch, false) => {
+                consumer.granting += 1;
+                ShardMessage::Grant {
+                    queue,
+                    consumer: id,
+                    most,
+                }
+            }
             _ => ShardMessage::Pause {
                 queue,
                 consumer: id,
@@ -208,9 +217,18 @@ impl Shard {
         }
     }
 
-    /// A consumer of another core has had its chance: the next one is called.
+    /// A consumer of another core has had its chance: the next one is called, if this one was called in its turn.
     pub(super) fn granted(&mut self, consumer: ConsumerId) {
-        if self.connections.find(consumer.connection).is_some() {
+        let Some(channel) = self.connections.channel(consumer.connection, consumer.channel) else {
+            return;
+        };
+        if let Some(granted) = channel.consumers.get_mut(consumer.number) {
+            granted.granting = granted.granting.saturating_sub(1);
+            if granted.granting > 0 {
+                return;
+            }
+        }
+        if channel.calls.answered(consumer.number) {
             self.call_consumers(consumer.connection.slot, consumer.channel);
         }
     }
