@@ -39,7 +39,14 @@ impl Deadlines {
     /// The message has left the queue.
     #[inline]
     pub(super) fn remove(&mut self, sequence: u64) {
-        if !self.is_empty() && self.common.remove(sequence).is_none() {
+        if !self.is_empty() {
+            self.remove_noted(sequence);
+        }
+    }
+
+    #[inline(never)]
+    fn remove_noted(&mut self, sequence: u64) {
+        if self.common.remove(sequence).is_none() {
             self.own.remove(sequence);
         }
     }

@@ -64,11 +64,16 @@ impl Ready {
         if self.higher.is_empty() || entry.priority == 0 {
             self.lowest.insert(sequence, entry);
         } else {
-            let level = usize::from(entry.priority).min(self.higher.len());
-            self.higher[level - 1].insert(sequence, entry);
-            self.in_higher += 1;
-            self.highest_used = self.highest_used.max(level);
+            self.insert_higher(sequence, entry);
         }
+    }
+
+    #[inline(never)]
+    fn insert_higher(&mut self, sequence: u64, entry: Entry) {
+        let level = usize::from(entry.priority).min(self.higher.len());
+        self.higher[level - 1].insert(sequence, entry);
+        self.in_higher += 1;
+        self.highest_used = self.highest_used.max(level);
     }
 
     /// The message that would be taken first.
@@ -91,6 +96,7 @@ impl Ready {
         Some((sequence, entry))
     }
 
+    #[inline(never)]
     fn pop_higher(&mut self) -> Option<(u64, Entry)> {
         while self.higher[self.highest_used - 1].is_empty() {
             self.highest_used -= 1;

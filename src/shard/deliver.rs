@@ -117,7 +117,7 @@ impl Shard {
             redelivered: delivery.entry.redelivered,
             needs_ack: delivery.needs_ack,
         };
-        let bodied = match delivery.entry.locator {
+        let mut bodied = match delivery.entry.locator {
             Locator::Arena(slot) => Bodied::Whole(whole(queue.arena.read(slot))),
             Locator::Shared(slot) => Bodied::Shared(shared.get(slot)),
             Locator::Log { position, .. } => {
@@ -128,13 +128,10 @@ impl Shard {
                 }
             }
         };
-        let bodied = match queue.is_quorum() && delivery.entry.delivery_count > 0 {
-            true => {
-                properties = counted(bodied.properties(), delivery.entry.delivery_count);
-                bodied.with_properties(&properties)
-            }
-            false => bodied,
-        };
+        if delivery.entry.delivery_count > 0 && queue.is_quorum() {
+            properties = counted(bodied.properties(), delivery.entry.delivery_count);
+            bodied = bodied.with_properties(&properties);
+        }
         self.counters.messages_delivered += 1;
         if delivery.consumer.connection.shard == *id {
             let taken = connections.take_delivery(&dispatch, bodied);
