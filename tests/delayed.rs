@@ -268,6 +268,7 @@ fn delayed_messages_come_at_their_time_and_none_is_lost() {
     let mut consumer = Client::connect(broker.address).expect("the broker accepts");
     // What fell due while others were published waits in its queue, and is late through no fault of the time index.
     let backlog = take_due(&mut consumer, &mut seen, 1).len();
+    drop(consumer);
     let mut consumer = Client::connect(broker.address).expect("the broker accepts");
     let mut late = take_due(&mut consumer, &mut seen, seconds);
     let passed = traffic.stop();
