@@ -11,6 +11,7 @@
 
 use super::exchange::{Exchange, ExchangeKind};
 use crate::model::{FieldTable, FieldTableRef, Refusal, ReplyCode, ShortString};
+use crate::topology::erlang_term::term;
 use crate::topology::refusal::Entity;
 
 /// Messages that a recent history exchange remembers unless it is told how many.
@@ -118,14 +119,17 @@ fn check_delayed_type(arguments: FieldTableRef<'_>) -> Result<(), Refusal> {
 }
 
 fn check_history_length(arguments: FieldTableRef<'_>) -> Result<(), Refusal> {
-    let wrong = |text: &str| Err(Refusal::new(ReplyCode::PreconditionFailed, text));
-    match arguments
-        .get(HISTORY_LENGTH_ARGUMENT.as_bytes())
-        .map(|length| length.as_integer())
-    {
-        None | Some(Some(1..)) => Ok(()),
-        Some(_) => wrong("Invalid argument, 'x-recent-history-length' must be a positive integer"),
+    let Some(length) = arguments.get(HISTORY_LENGTH_ARGUMENT.as_bytes()) else {
+        return Ok(());
+    };
+    if let Some(1..) = length.as_integer() {
+        return Ok(());
     }
+    let text = format!(
+        "Invalid argument {}, '{HISTORY_LENGTH_ARGUMENT}' must be a positive integer",
+        term(length)
+    );
+    Err(Refusal::new(ReplyCode::PreconditionFailed, text))
 }
 
 #[cfg(test)]
