@@ -176,6 +176,12 @@ impl Users {
         self.records.get(name)
     }
 
+    /// Whether messages of the user may have another's `user-id`.
+    pub fn is_impersonator(&self, name: &ShortString) -> bool {
+        let has_tag = |record: &UserRecord| record.tags.iter().any(|tag| tag.as_bytes() == b"impersonator");
+        self.records.get(name).is_some_and(has_tag)
+    }
+
     /// All users, in order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&ShortString, &UserRecord)> {
         self.records.iter()

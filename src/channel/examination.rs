@@ -6,12 +6,11 @@
 
 use super::reply_to::is_reply_queue;
 use crate::model::{FieldTableRef, FieldValue, Refusal, ReplyCode};
+use crate::protocol::blind_copies::BCC;
 use crate::protocol::properties::{Properties, PropertiesBuilder};
 
 /// Headers with routing keys besides the message's own.
 const CC: &[u8] = b"CC";
-/// The same, of which receivers hear nothing.
-const BCC: &[u8] = b"BCC";
 /// Longest time to live: ten years, as everywhere in RabbitMQ.
 const EXPIRATION_MILLISECONDS_MAX: u128 = 315_360_000_000;
 
@@ -20,7 +19,7 @@ const EXPIRATION_MILLISECONDS_MAX: u128 = 315_360_000_000;
 pub struct Examined<'a> {
     /// Routing keys of `CC` and `BCC`.
     pub further_keys: Vec<&'a [u8]>,
-    /// The properties that its receivers see, if these are others: without `BCC`, and with the address for replies.
+    /// The properties it is stored with, if these are others: marked as with `BCC`, and with the address for replies.
     pub rewritten: Option<Vec<u8>>,
 }
 
@@ -35,18 +34,27 @@ pub fn must_be_examined(properties: Properties<'_>) -> bool {
             .is_some_and(|headers| headers.get(CC).is_some() || headers.get(BCC).is_some())
 }
 
-/// Judges checked properties of a message that `user` publishes on a channel that gets replies at `reply_address`.
+/// Who publishes a message.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Publisher<'a> {
+    /// The user's name.
+    pub user: &'a [u8],
+    /// Whether a message may say that it is another user's: the user has RabbitMQ's tag `impersonator`.
+    pub is_impersonator: bool,
+    /// Where the channel gets replies, if it has a consumer of them.
+    pub reply_address: Option<&'a [u8]>,
+}
+
+/// Judges checked properties of a message that `publisher` publishes.
 ///
 /// # Errors
 /// 406, which closes the channel: replies for a channel that has no consumer of them, another user's `user-id`, an `expiration` that is no time, a delivery mode or a `CC` that
 /// is none.
-pub fn examine<'a>(
-    properties: Properties<'a>,
-    user: &[u8],
-    reply_address: Option<&[u8]>,
-) -> Result<Examined<'a>, Refusal> {
-    let reply_to = answered_at(properties, reply_address)?;
-    check_user(properties, user)?;
+pub fn examine<'a>(properties: Properties<'a>, publisher: Publisher<'_>) -> Result<Examined<'a>, Refusal> {
+    let reply_to = answered_at(properties, publisher.reply_address)?;
+    if !publisher.is_impersonator {
+        check_user(properties, publisher.user)?;
+    }
     if let Some(expiration) = properties.expiration() {
         check_expiration(expiration)?;
     }
@@ -120,12 +128,14 @@ fn check_expiration(expiration: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-/// The routing keys that a message's `CC` names, were it published again.
+/// The routing keys that the `CC` of a stored message names, and its `BCC`, were it published again.
 pub fn copy_keys(properties: Properties<'_>) -> Vec<Vec<u8>> {
-    let keys = properties
-        .headers()
-        .and_then(|headers| keys_of(headers, CC, "CC").ok());
-    keys.unwrap_or_default().into_iter().map(<[u8]>::to_vec).collect()
+    let headers = properties.headers().unwrap_or_default();
+    let mut keys = keys_of(headers, CC, "CC").unwrap_or_default();
+    if properties.is_marked_blind() {
+        keys.extend(keys_of(headers, BCC, "BCC").unwrap_or_default());
+    }
+    keys.into_iter().map(<[u8]>::to_vec).collect()
 }
 
 /// The routing keys in a header: the long strings of an array; what else is in it is passed over.
@@ -147,39 +157,17 @@ fn keys_of<'a>(headers: FieldTableRef<'a>, header: &[u8], name: &str) -> Result<
     }
 }
 
-/// The properties without `BCC`, and with this `reply-to`; every other byte as it came.
+/// The properties with this `reply-to`, and marked if they have `BCC`.
 fn rewrite(properties: Properties<'_>, reply_to: Option<&[u8]>) -> Vec<u8> {
-    let kept = properties.headers().map(without_bcc);
+    let headers = properties.headers();
     let mut rewritten = Vec::new();
     PropertiesBuilder {
-        headers: kept.as_deref().map(FieldTableRef),
         reply_to,
+        is_marked_blind: headers.is_some_and(|headers| headers.get(BCC).is_some()),
         ..PropertiesBuilder::from(properties)
     }
     .encode(&mut rewritten);
     rewritten
-}
-
-fn without_bcc(headers: FieldTableRef<'_>) -> Vec<u8> {
-    let bytes = headers.as_bytes();
-    let begin_of = |name: &[u8]| name.as_ptr() as usize - bytes.as_ptr() as usize - 1;
-    let entries: Vec<(usize, &[u8])> = headers
-        .iter()
-        .map_while(Result::ok)
-        .map(|(name, _)| (begin_of(name), name))
-        .collect();
-    let ends = entries
-        .iter()
-        .skip(1)
-        .map(|(begin, _)| *begin)
-        .chain([bytes.len()]);
-    entries
-        .iter()
-        .zip(ends)
-        .filter(|((_, name), _)| *name != BCC)
-        .flat_map(|((begin, _), end)| &bytes[*begin..end])
-        .copied()
-        .collect()
 }
 
 fn refused(text: String) -> Refusal {
@@ -191,6 +179,13 @@ mod tests {
     use super::*;
     use crate::model::FieldTable;
     use crate::model::field_table::FieldArray;
+    use crate::protocol::blind_copies::visible;
+
+    const GUEST: Publisher<'_> = Publisher {
+        user: b"guest",
+        is_impersonator: false,
+        reply_address: None,
+    };
 
     fn with(builder: PropertiesBuilder<'_>) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -202,7 +197,7 @@ mod tests {
         let bytes = with(builder);
         let properties = Properties::new_checked(&bytes).expect("they are well formed");
         assert!(must_be_examined(properties));
-        let refusal = examine(properties, b"guest", None).expect_err("they are refused");
+        let refusal = examine(properties, GUEST).expect_err("they are refused");
         assert_eq!(refusal.code, ReplyCode::PreconditionFailed);
         refusal.explanation.to_string()
     }
@@ -246,13 +241,19 @@ mod tests {
         }
         let bytes = with(claims(b"guest"));
         assert_eq!(
-            examine(Properties::trusted(&bytes), b"guest", None),
+            examine(Properties::trusted(&bytes), GUEST),
             Ok(Examined::default())
         );
+        let bytes = with(claims(b"nobody"));
+        let impersonator = Publisher {
+            is_impersonator: true,
+            ..GUEST
+        };
+        assert!(examine(Properties::trusted(&bytes), impersonator).is_ok());
     }
 
     #[test]
-    fn keys_of_both_headers_are_found_and_bcc_is_taken_out() {
+    fn keys_of_both_headers_are_found_and_clients_do_not_see_bcc() {
         let array = |keys: &[&str]| {
             let keys = keys.iter().map(|key| FieldValue::LongString(key.as_bytes()));
             keys.fold(FieldArray::new(), FieldArray::with)
@@ -268,14 +269,18 @@ mod tests {
             app_id: Some(b"app"),
             ..Default::default()
         });
-        let examined = examine(Properties::trusted(&bytes), b"guest", None).expect("it is fine");
+        let examined = examine(Properties::trusted(&bytes), GUEST).expect("it is fine");
         assert_eq!(examined.further_keys, [b"one".as_slice(), b"two", b"three"]);
-        let stripped = examined.rewritten.expect("there was a BCC");
-        let stripped = Properties::new_checked(&stripped).expect("it is well formed");
-        let headers = stripped.headers().expect("there are others");
+        let stored = examined.rewritten.expect("there was a BCC");
+        let stored = Properties::new_checked(&stored).expect("it is well formed");
+        assert_eq!(copy_keys(stored), [b"one".as_slice(), b"two", b"three"]);
+        let shown = visible(stored.as_bytes());
+        let shown = Properties::new_checked(&shown).expect("it is well formed");
+        assert_eq!(copy_keys(shown), [b"one".as_slice(), b"two"]);
+        let headers = shown.headers().expect("there are others");
         assert!(headers.get(b"BCC").is_none() && headers.get(b"CC").is_some());
         assert_eq!(headers.get(b"other"), Some(FieldValue::Int32(1)));
-        assert_eq!(stripped.app_id(), Some(b"app".as_slice()));
+        assert_eq!(shown.app_id(), Some(b"app".as_slice()));
     }
 
     #[test]
@@ -314,12 +319,16 @@ mod tests {
             let properties = Properties::new_checked(&bytes).expect("they are well formed");
             assert!(must_be_examined(properties));
             assert_eq!(
-                examine(properties, b"guest", None)
+                examine(properties, GUEST)
                     .expect_err("nobody is there")
                     .reply_text(),
                 "PRECONDITION_FAILED - fast reply consumer does not exist"
             );
-            let examined = examine(properties, b"guest", Some(b"address")).expect("it is fine");
+            let replied_to = Publisher {
+                reply_address: Some(b"address"),
+                ..GUEST
+            };
+            let examined = examine(properties, replied_to).expect("it is fine");
             assert_eq!(examined.rewritten, Some(asks(b"address")));
         }
         let bytes = asks(b"amq.rabbitmq.reply-to.address");

@@ -29,7 +29,7 @@ pub use assembly::{Assembly, AssemblyError, Known, PublishTarget};
 pub use calls::Calls;
 pub use confirms::{ConfirmFrames, Confirms};
 pub use consumers::{ChannelConsumer, Consumers};
-pub use examination::{Examined, copy_keys, examine, must_be_examined};
+pub use examination::{Examined, Publisher, copy_keys, examine, must_be_examined};
 pub use place::Place;
 pub use route_cache::{Destination, RouteCache};
 pub use transaction::{KeptRun, KeptSettle, Progress, Transaction};

@@ -9,6 +9,7 @@
 //!  └─────────────────────┴──── * ───────┴──── * ──────┴────┴── * ───┴────┴──── * ──────┴─────────────┴────────────┘
 //! ```
 
+use crate::protocol::blind_copies::visible;
 use crate::protocol::content::{
     CONTENT_HEADER_LENGTH, HEADER_FRAME_HEAD_LENGTH, body_payload_max, content_header_head,
     encode_body_frames,
@@ -74,6 +75,7 @@ impl DeliverTemplate {
         frame_max: u32,
         out: &mut Vec<u8>,
     ) {
+        let properties = &*visible(properties);
         let is_one_frame = !body.is_empty() && body.len() <= body_payload_max(frame_max);
         out.reserve(self.frames.len() + properties.len() + body.len() + FRAME_OVERHEAD + 1);
         self.encode_prepared(
@@ -104,6 +106,7 @@ impl DeliverTemplate {
         body_size: u64,
         out: &mut Vec<u8>,
     ) {
+        let properties = &*visible(properties);
         out.reserve(self.frames.len() + properties.len() + 1);
         self.encode_prepared(delivery_tag, redelivered, properties.len(), body_size, out);
         out.extend_from_slice(properties);

@@ -18,6 +18,7 @@
 //! or what a limit is, except that the caller tells it `frame_max`. Whatever cannot be decoded is an error that knows
 //! RabbitMQ's reply code and text.
 
+pub mod blind_copies;
 pub mod content;
 pub mod deliver;
 pub mod erlang;

@@ -3,9 +3,11 @@
 //! ```text
 //!  15                                  2   1   0
 //!  ┌──┬──┬──┬──┬──┬──┬──┬──┬──┬──┬──┬──┬──┬──┬───┬───┐
-//!  │ct│ce│hd│dm│pr│ci│rt│ex│mi│ts│ty│ui│ai│ci│ - │ c │   c: another word of flags follows this one
+//!  │ct│ce│hd│dm│pr│ci│rt│ex│mi│ts│ty│ui│ai│ci│ b │ c │   c: another word of flags follows this one
 //!  └──┴──┴──┴──┴──┴──┴──┴──┴──┴──┴──┴──┴──┴──┴───┴───┘
 //! ```
+//!
+//! AMQP gives `b` no meaning; this broker marks properties so that have [blind copies](super::blind_copies).
 //!
 //! Properties stay as the publisher sent them, from the receive buffer to the log and to the consumer. A value is
 //! found by skipping the ones before it, which is quicker than reading all fourteen for the one that is wanted.
@@ -104,6 +106,8 @@ const PROPERTIES: [(Form, &str); 14] = [
 
 /// The flag that says that another word of flags follows.
 const CONTINUATION: u16 = 1;
+/// The flag without a meaning, which marks properties with blind copies.
+const BLIND: u16 = 2;
 
 impl Property {
     const fn flag(self) -> u16 {
@@ -141,6 +145,12 @@ impl<'a> Properties<'a> {
     #[inline]
     pub fn as_bytes(self) -> &'a [u8] {
         self.0
+    }
+
+    /// Whether the broker has marked them: their headers hold blind copies.
+    #[inline]
+    pub fn is_marked_blind(self) -> bool {
+        self.0.get(1).is_some_and(|flags| u16::from(*flags) & BLIND != 0)
     }
 
     /// MIME type of the body.
@@ -325,6 +335,8 @@ pub struct PropertiesBuilder<'a> {
     pub app_id: Option<&'a [u8]>,
     /// Deprecated by the specification, and passed on.
     pub cluster_id: Option<&'a [u8]>,
+    /// Whether they are marked: the headers hold blind copies.
+    pub is_marked_blind: bool,
 }
 
 impl<'a> From<Properties<'a>> for PropertiesBuilder<'a> {
@@ -344,6 +356,7 @@ impl<'a> From<Properties<'a>> for PropertiesBuilder<'a> {
             user_id: properties.user_id(),
             app_id: properties.app_id(),
             cluster_id: properties.cluster_id(),
+            is_marked_blind: properties.is_marked_blind(),
         }
     }
 }
@@ -368,7 +381,7 @@ impl PropertiesBuilder<'_> {
         row.short_string(Property::UserId, self.user_id);
         row.short_string(Property::AppId, self.app_id);
         row.short_string(Property::ClusterId, self.cluster_id);
-        let flags = row.flags;
+        let flags = row.flags | if self.is_marked_blind { BLIND } else { 0 };
         out[start..start + 2].copy_from_slice(&flags.to_be_bytes());
     }
 }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use crate::model::FieldTableRef;
+use crate::protocol::blind_copies::visible;
 use crate::protocol::content::{ContentHeader, encode_body_frames, encode_content, encode_content_header};
 use crate::protocol::deliver::DeliverTemplate;
 use crate::protocol::frame::{FRAME_END, FrameKind, decode_frame, encode_heartbeat, judge_protocol_header};
@@ -151,7 +152,7 @@ proptest! {
         let deliver = BasicDeliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key };
         let mut expected = vec![1, 2, 3];
         Method::BasicDeliver(deliver).encode(channel, &mut expected);
-        encode_content_header(channel, &properties, body.len() as u64, &mut expected);
+        encode_content_header(channel, &visible(&properties), body.len() as u64, &mut expected);
 
         let template = DeliverTemplate::new(channel, consumer_tag, exchange, routing_key);
         let mut head = vec![1, 2, 3];

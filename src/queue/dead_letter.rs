@@ -15,6 +15,7 @@ use crate::model::{FieldTable, FieldTableRef, FieldValue};
 
 const X_DEATH: &[u8] = b"x-death";
 const CC: &[u8] = b"CC";
+const BCC: &[u8] = b"BCC";
 const FIRST_DEATH: [&str; 3] = [
     "x-first-death-exchange",
     "x-first-death-queue",
@@ -66,7 +67,7 @@ pub struct Death<'a> {
     pub expiration: Option<&'a [u8]>,
     /// When, in seconds since 1970.
     pub seconds: u64,
-    /// Whether it gets a new key, and loses `CC` for it.
+    /// Whether it gets a new key, and loses `CC` and `BCC` for it.
     pub is_rekeyed: bool,
 }
 
@@ -75,7 +76,7 @@ pub fn headers_after(headers: Option<FieldTableRef<'_>>, death: &Death<'_>) -> F
     let headers = headers.unwrap_or_default();
     let is_kept = |name: &[u8]| {
         name != X_DEATH
-            && !(death.is_rekeyed && name == CC)
+            && !(death.is_rekeyed && [CC, BCC].contains(&name))
             && LAST_DEATH.iter().all(|last| last.as_bytes() != name)
     };
     let former = former_deaths(headers);

@@ -8,6 +8,7 @@ use super::mailbox::{Got, QueueAnswer, Settlement, ShardMessage};
 use super::obey::At;
 use crate::channel::{ChannelConsumer, Unacked};
 use crate::model::{ConnectionId, Content, Refusal, ReplyCode, ShardId, ShortString};
+use crate::protocol::blind_copies::visible;
 use crate::protocol::content::encode_content;
 use crate::protocol::method::*;
 use crate::queue::{Pause, Pauses};
@@ -258,7 +259,13 @@ impl Shard {
         let before = connection.outbound.len();
         let out = connection.outbound.buffer();
         Method::BasicGetOk(ok).encode(at.channel.0, out);
-        encode_content(at.channel.0, content.properties, &[content.body], frame_max, out);
+        encode_content(
+            at.channel.0,
+            &visible(content.properties),
+            &[content.body],
+            frame_max,
+            out,
+        );
         connection.replied_bytes += connection.outbound.len() - before;
         self.connections.note_output(at.slot);
     }

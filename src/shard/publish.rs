@@ -14,6 +14,7 @@ use crate::channel::reply_to::ReplyAddress;
 use crate::channel::{ChannelState, Destination, PublishTarget};
 use crate::connection::ConnectionState;
 use crate::model::{ChannelNumber, ConnectionId, Content, PublishSequence, Refusal, ReplyCode};
+use crate::protocol::blind_copies::visible;
 use crate::protocol::content::encode_content;
 use crate::protocol::method::{BasicReturn, Method};
 use crate::protocol::publish::RecognisedPublish;
@@ -422,7 +423,13 @@ impl Shard {
         });
         let out = connection.outbound.buffer();
         method.encode(number.0, out);
-        encode_content(number.0, content.properties, &[content.body], frame_max, out);
+        encode_content(
+            number.0,
+            &visible(content.properties),
+            &[content.body],
+            frame_max,
+            out,
+        );
     }
 
     /// Closes the channel, or the connection if the code says so, for a publish.

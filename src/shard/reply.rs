@@ -25,6 +25,7 @@ use crate::channel::{Consumers, Destination, PublishTarget};
 use crate::model::{
     ChannelNumber, ConnectionId, ConsumerId, Content, PublishSequence, Refusal, ReplyCode, ShortString,
 };
+use crate::protocol::blind_copies::visible;
 use crate::protocol::content::encode_content;
 use crate::protocol::method::*;
 use bytes::Bytes;
@@ -247,7 +248,7 @@ impl Shard {
         deliver.encode(consumer.channel.0, out);
         encode_content(
             consumer.channel.0,
-            content.properties,
+            &visible(content.properties),
             &[content.body],
             frame_max,
             out,

@@ -4,7 +4,7 @@ use super::Shard;
 use super::queues::NO_SLOT;
 use crate::auth::Access;
 use crate::channel::reply_to::ReplyAddress;
-use crate::channel::{Destination, PublishTarget, examine};
+use crate::channel::{Destination, PublishTarget, Publisher, examine};
 use crate::model::{ChannelNumber, QueueId, Refusal};
 use crate::protocol::properties::Properties;
 use crate::protocol::publish::RecognisedPublish;
@@ -76,10 +76,14 @@ impl Shard {
         }
         let connection = self.connections.get_mut(slot).expect("it publishes");
         let user = connection.connection.user().clone();
-        let reply_address = reply_consumer
-            .as_ref()
-            .map(|consumer| consumer.address.as_bytes());
-        let examined = examine(Properties::trusted(properties), user.as_bytes(), reply_address)?;
+        let publisher = Publisher {
+            user: user.as_bytes(),
+            is_impersonator: self.users.is_impersonator(&user),
+            reply_address: reply_consumer
+                .as_ref()
+                .map(|consumer| consumer.address.as_bytes()),
+        };
+        let examined = examine(Properties::trusted(properties), publisher)?;
         let replies = self.requesters(&target, &examined.further_keys);
         let destinations = match examined.further_keys[..] {
             [] => destinations,

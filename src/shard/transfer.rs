@@ -88,7 +88,7 @@ impl Transfers {
 struct DeadLetter {
     exchange: ShortString,
     routing_key: ShortString,
-    /// Keys of its `CC`, unless it got a new key.
+    /// Keys of its `CC` and `BCC`, unless it got a new key.
     further_keys: Vec<Vec<u8>>,
     headers: FieldTable,
     bytes: Vec<u8>,
@@ -344,6 +344,7 @@ impl Shard {
         let builder = PropertiesBuilder {
             headers: Some(headers.as_ref()),
             expiration: None,
+            is_marked_blind: properties.is_marked_blind() && target.routing_key.is_none(),
             ..PropertiesBuilder::from(properties)
         };
         let (bytes, place) = rewritten(&builder, content.body);

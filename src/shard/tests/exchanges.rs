@@ -121,6 +121,27 @@ fn chance_decides_anew_for_each_message_of_a_run_and_between_runs() {
 }
 
 #[test]
+fn a_delayed_message_goes_to_its_blind_copies_as_well() {
+    let arguments = FieldTable::builder().string("x-delayed-type", "direct").build();
+    let bindings = [("own", 0, "key", none()), ("blind", 1, "blind", none())];
+    let mut scene = Scene::new(2, ("x-delayed-message", arguments), &bindings);
+    let blind = FieldArray::new().with(FieldValue::LongString(b"blind"));
+    let headers = FieldTable::builder()
+        .array("BCC", &blind)
+        .long("x-delay", 50)
+        .build();
+    let properties = PropertiesBuilder {
+        headers: Some(headers.as_ref()),
+        ..Default::default()
+    };
+    let message = scene.publish("key", properties);
+    scene.send(&[message], false);
+    assert_eq!(scene.counts(), [0, 0]);
+    scene.cores.pass_time(50);
+    assert_eq!(scene.counts(), [1, 1]);
+}
+
+#[test]
 fn local_chance_crosses_to_no_core_while_there_is_a_queue_on_this_one() {
     let bindings = [("a", 0, "", none()), ("b", 0, "", none()), ("c", 1, "", none())];
     let mut scene = Scene::new(2, ("x-local-random", none()), &bindings);
