@@ -224,11 +224,17 @@ impl Connection {
             ));
         }
         let limit = self.tuning.channel_max;
-        if limit != 0 && (number.0 > limit || self.open_channels >= limit) {
+        if limit != 0 && self.open_channels >= limit {
             let (open, text) = (self.open_channels, "has reached the negotiated channel_max");
             return Err(Refusal::new(
                 ReplyCode::NotAllowed,
                 format!("number of channels opened ({open}) {text} ({limit})"),
+            ));
+        }
+        if limit != 0 && number.0 > limit {
+            return Err(Refusal::new(
+                ReplyCode::NotAllowed,
+                format!("channel number {number} is above the negotiated channel_max ({limit})"),
             ));
         }
         let Some(share) = self.channels_of_user.take(self.channels_of_user_max) else {
