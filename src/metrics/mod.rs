@@ -105,6 +105,8 @@ counters! {
     messages_purged,
     /// Messages whose time to live ran out.
     messages_expired,
+    /// Messages dropped because their value had been seen (`x-message-deduplication`).
+    messages_deduplicated,
     /// Messages that a queue's length limit dropped or refused.
     messages_over_length,
     /// Messages that came back more often than their queue allows.

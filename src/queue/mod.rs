@@ -28,6 +28,7 @@ mod arena;
 mod consumers;
 pub mod dead_letter;
 mod deadlines;
+pub mod deduplication;
 mod entry;
 mod limits;
 mod ready;
@@ -57,7 +58,7 @@ use std::collections::BTreeMap;
 pub struct Queue {
     ready: Ready,
     unacked: OrderedSlots<Unacked>,
-    /// On their way to another queue, until that has them for good.
+    /// On their way to another queue, until that has them for good; and what is kept aside.
     leaving: OrderedSlots<Entry>,
     deadlines: Deadlines,
     consumers: Consumers,
@@ -450,6 +451,14 @@ impl Queue {
     /// gone.
     pub fn hold_leaving(&mut self, sequence: QueueSequence, entry: Entry) {
         self.leaving.insert(sequence.0, entry);
+    }
+
+    /// Keeps what was stored in the next place and is not to be delivered: it is neither ready nor unacked.
+    pub fn keep_aside(&mut self, entry: Entry) -> QueueSequence {
+        let sequence = self.next_sequence();
+        self.next_sequence += 1;
+        self.leaving.insert(sequence.0, entry);
+        sequence
     }
 
     /// What is known of a message on its way.

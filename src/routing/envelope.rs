@@ -1,6 +1,6 @@
 //! `Envelope`: what of a message, and of who published it, can decide where it goes.
 
-use crate::model::{FieldTableRef, ShardId};
+use crate::model::{FieldTableRef, QueueId, ShardId};
 
 /// See the file's head. Only an exchange of the type that needs a field looks at it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,6 +15,8 @@ pub struct Envelope<'a> {
     pub message_id: Option<&'a [u8]>,
     /// Its property timestamp.
     pub timestamp: Option<u64>,
+    /// The queue in which the exchange remembered it that it goes on through: it is not to remember it again.
+    pub from_memory: Option<QueueId>,
     /// The core of the connection that published it.
     pub home: ShardId,
     /// A random number, another one for each message.

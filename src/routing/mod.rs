@@ -136,7 +136,7 @@ impl Router {
                 if let Some(memory) = ExchangeMemory::of_queue(queue.name.as_bytes())
                     && let Some(routes) = self.vhosts.get_mut(&queue.vhost)
                 {
-                    routes.remember_in(&memory.exchange, queue.id);
+                    routes.remember_in(&memory, queue.id);
                 }
             }
             // Other queues enter the tables by their bindings, which are unbound before a queue is deleted.

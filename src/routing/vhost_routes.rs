@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use foldhash::fast::FixedState;
 
 use crate::model::{QueueId, ShortString};
-use crate::topology::{Binding, Destination, Exchange, PREDECLARED_EXCHANGES, Topology};
+use crate::topology::{
+    Binding, Destination, Exchange, ExchangeMemory, MemoryKind, PREDECLARED_EXCHANGES, Topology,
+};
 
 use super::Routed;
 use super::envelope::Envelope;
@@ -25,7 +27,7 @@ pub(super) struct VhostRoutes {
 struct ExchangeRoutes {
     table: Table,
     /// The queue it remembers in.
-    memory: Option<QueueId>,
+    memory: Option<(QueueId, MemoryKind)>,
     internal: bool,
     alternate: Option<ShortString>,
     /// The exchanges it is bound to, with the number of bindings to each.
@@ -169,11 +171,11 @@ impl VhostRoutes {
     }
 
     /// The exchange remembers in this queue.
-    pub(super) fn remember_in(&mut self, exchange: &ShortString, queue: QueueId) {
-        let slot = self.names.get(exchange).copied();
+    pub(super) fn remember_in(&mut self, memory: &ExchangeMemory, queue: QueueId) {
+        let slot = self.names.get(&memory.exchange).copied();
         let routes = slot.and_then(|slot| self.exchanges[slot.0 as usize].as_mut());
         if let Some(routes) = routes {
-            routes.memory = Some(queue);
+            routes.memory = Some((queue, memory.kind));
         }
     }
 
@@ -196,7 +198,11 @@ impl ExchangeRoutes {
     #[inline]
     fn route(&self, envelope: &Envelope<'_>, topology: &Topology, routed: &mut Routed) {
         match self.memory {
-            Some(memory) => self.table.route_remembering(memory, envelope, topology, routed),
+            Some((memory, _)) if envelope.from_memory == Some(memory) => {
+                self.table.route(envelope, topology, routed);
+            }
+            Some((memory, MemoryKind::Deduplication)) => routed.reach(Target::Queue(memory)),
+            Some((memory, _)) => self.table.route_remembering(memory, envelope, topology, routed),
             None => self.table.route(envelope, topology, routed),
         }
     }

@@ -68,6 +68,11 @@ impl Shard {
                 if self.queues.get_mut(slot).is_none_or(|queue| queue.is_frozen) {
                     continue;
                 }
+                if self.is_duplicate(slot, run.content(at)) {
+                    // Its publisher hears of it when the first one is safe.
+                    must_sync |= run.places[at].is_persistent;
+                    continue;
+                }
                 match self.takes(slot, run.content(at), run.places[at].is_persistent) {
                     Some(true) => durable.push(slot),
                     Some(false) => transient.push(slot),
@@ -76,6 +81,12 @@ impl Shard {
             }
             must_sync |= !durable.is_empty();
             self.admit_one(&durable, &transient, run, at, wishes);
+            for &slot in &durable {
+                self.remember_value(slot, run.content(at), true);
+            }
+            for &slot in &transient {
+                self.remember_value(slot, run.content(at), false);
+            }
             // The message is in its queues before what becomes of it elsewhere gets there.
             for slot in refusing {
                 self.refuse(slot, run.content(at), at as u32);
@@ -138,6 +149,7 @@ impl Shard {
     fn take_in(&mut self, queue_slot: u32, sequence: QueueSequence, wishes: Wishes) {
         self.set_deadline(queue_slot, sequence, wishes, self.unix_milliseconds);
         self.keep_limits(queue_slot);
+        self.pass_on(queue_slot, sequence);
         if wishes.expiration == Some(0) || self.message_ttl(queue_slot) == Some(0) {
             self.deliver_while(queue_slot, |queue| queue.queue.deadline(sequence).is_some());
             self.expire_if_due(queue_slot, sequence);

@@ -34,6 +34,7 @@ pub mod core_loop;
 pub mod credit;
 pub mod decide;
 pub mod declare;
+pub mod deduplicate;
 pub mod definitions_file;
 pub mod delete;
 pub mod deliver;

@@ -4,6 +4,7 @@ use super::admit::Wishes;
 use crate::model::{
     ConnectionId, Content, QueueId, QueueSequence, Refusal, ReplyCode, ShortString, VshardId,
 };
+use crate::queue::deduplication::Deduplication;
 use crate::queue::{Arena, Due, Entry, Limits, Locator, Occasion, Queue, Succession};
 use crate::shard::mailbox::SHARED_CONTENT_BYTES;
 use crate::storage::{EntryHeader, Log, SettleKind, SettledRange};
@@ -36,6 +37,8 @@ pub struct QueueSlot {
     pub limits: Limits,
     /// Order and consumers.
     pub queue: Queue,
+    /// Values that it has seen, if it drops what comes twice.
+    pub deduplication: Option<Box<Deduplication>>,
     /// Bytes of small messages that are not in the log.
     pub arena: Arena,
     /// What was settled in this tick and is not yet in the log.
@@ -158,6 +161,10 @@ impl QueueSlot {
             has_rules: has_rules(&settings),
             limits: Limits::new(settings.max_length, settings.max_length_bytes),
             queue: ordering(&settings),
+            deduplication: settings
+                .deduplication
+                .clone()
+                .map(|asked| Box::new(Deduplication::new(asked))),
             settings,
             arena: Arena::new(),
             settled: Vec::new(),
@@ -244,6 +251,8 @@ impl QueueSlot {
     pub fn set_deadline(&mut self, sequence: QueueSequence, wishes: Wishes, since: u64) -> Option<u64> {
         let own = match self.settings.memory.as_ref().map(|memory| memory.kind) {
             Some(MemoryKind::Delayed) => Some(wishes.delay.unwrap_or(0)),
+            // It goes on at once.
+            Some(MemoryKind::Deduplication) => Some(0),
             // What is remembered runs out in the queues it is given to.
             Some(MemoryKind::RecentHistory) => None,
             None => wishes.expiration,
@@ -289,7 +298,13 @@ impl QueueSlot {
     /// Whether it holds messages back until their time has come.
     pub fn delays(&self) -> bool {
         let memory = self.settings.memory.as_ref();
-        memory.is_some_and(|memory| memory.kind == MemoryKind::Delayed)
+        memory.is_some_and(|memory| memory.kind != MemoryKind::RecentHistory)
+    }
+
+    /// Whether messages pass through it on their way to where an exchange leads.
+    pub fn passes_on(&self) -> bool {
+        let memory = self.settings.memory.as_ref();
+        memory.is_some_and(|memory| memory.kind == MemoryKind::Deduplication)
     }
 
     /// Something of this queue, in `slot`, that falls due.
@@ -342,7 +357,9 @@ impl QueueSlot {
 
     /// Bytes that its messages take here: contents not in the log, and the index.
     pub fn memory_bytes(&self) -> usize {
-        self.arena.bytes_allocated() + self.queue.index_bytes()
+        let values = self.deduplication.as_ref();
+        let values = values.map_or(0, |deduplication| deduplication.memory_bytes());
+        self.arena.bytes_allocated() + self.queue.index_bytes() + values
     }
 
     /// Gives back memory held for messages to come.
@@ -369,6 +386,7 @@ fn has_rules(settings: &QueueSettings) -> bool {
         || settings.max_length_bytes.is_some()
         || settings.max_priority > 0
         || settings.memory.is_some()
+        || settings.deduplication.is_some()
         || settings.kind == QueueType::Quorum
 }
 

@@ -14,6 +14,7 @@
 use super::admit::Wishes;
 use super::control::Control;
 use super::control_change::ControlChange;
+use super::deduplicate::restore_values;
 use super::import::Decision;
 use super::queues::{QueueSlot, Queues};
 use super::settings::Random;
@@ -462,6 +463,7 @@ fn restored(mut slot: QueueSlot, recovered: RecoveredQueue, log: &Log, was_clean
         }
     }
     slot.queue.set_next_sequence(recovered.next_sequence);
+    restore_values(&mut slot, log);
     slot
 }
 

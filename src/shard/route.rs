@@ -141,7 +141,7 @@ impl Shard {
         let found = self
             .router
             .check_published_to(vhost.as_bytes(), exchange)
-            .and_then(|()| self.route_of(vhost.as_bytes(), exchange, &keys, properties));
+            .and_then(|()| self.route_of(vhost.as_bytes(), exchange, &keys, properties, None));
         let mut route = found.map_err(|error| error.refusal(vhost.as_bytes(), exchange))?;
         self.permit_topics(slot, Access::Write, exchange, &keys)?;
         route.is_for_message_alone |= !further_keys.is_empty();
@@ -161,6 +161,7 @@ impl Shard {
             correlation_id: properties.and_then(Properties::correlation_id),
             message_id: properties.and_then(Properties::message_id),
             timestamp: properties.and_then(Properties::timestamp),
+            from_memory: None,
             home: self.id,
             chance: self.chances.next_u64(),
         }
@@ -174,7 +175,19 @@ impl Shard {
         keys: &[&[u8]],
         properties: &[u8],
     ) -> Result<Vec<Destination>, RouteError> {
-        let route = self.route_of(vhost, exchange, keys, properties)?;
+        let route = self.route_of(vhost, exchange, keys, properties, None)?;
+        Ok(route.destinations.to_vec())
+    }
+
+    /// The same for a message that comes from the exchange's memory, the queue `memory`.
+    pub(super) fn destinations_from(
+        &mut self,
+        memory: QueueId,
+        (vhost, exchange): (&[u8], &[u8]),
+        keys: &[&[u8]],
+        properties: &[u8],
+    ) -> Result<Vec<Destination>, RouteError> {
+        let route = self.route_of(vhost, exchange, keys, properties, Some(memory))?;
         Ok(route.destinations.to_vec())
     }
 
@@ -184,8 +197,12 @@ impl Shard {
         exchange: &[u8],
         keys: &[&[u8]],
         properties: &[u8],
+        from_memory: Option<QueueId>,
     ) -> Result<Route, RouteError> {
-        let envelope = self.envelope(keys, properties);
+        let envelope = Envelope {
+            from_memory,
+            ..self.envelope(keys, properties)
+        };
         let mut routed = std::mem::take(&mut self.scratch.routed);
         let found = self
             .router

@@ -27,6 +27,7 @@ use crate::queue::dead_letter::{Death, DeathReason, headers_after, is_cycle};
 use crate::queue::{Entry, Locator};
 use crate::routing::{DELAY, delay_of};
 use crate::storage::SettleKind;
+use crate::topology::MemoryKind;
 use std::collections::VecDeque;
 
 /// Messages that one tick carries.
@@ -259,21 +260,24 @@ impl Shard {
     /// is negative from now on: it is over wherever the message goes.
     fn publish_due(&mut self, queue_slot: u32, content: Content<'_>) -> Option<PublishSequence> {
         let queue = self.queues.get_mut(queue_slot)?;
-        let (vhost, memory) = (queue.vhost.clone(), queue.settings.memory.clone()?);
+        let (id, vhost, memory) = (queue.id, queue.vhost.clone(), queue.settings.memory.clone()?);
         let properties = Properties::trusted(content.properties);
-        let headers = without_delay(properties.headers().unwrap_or_default());
+        let headers = match memory.kind {
+            MemoryKind::Delayed => properties.headers().map(without_delay),
+            _ => properties.headers().map(FieldTableRef::to_owned),
+        };
         let further_keys = crate::channel::copy_keys(properties);
         let keys: Vec<&[u8]> = std::iter::once(content.routing_key)
             .chain(further_keys.iter().map(Vec::as_slice))
             .collect();
         let exchange = memory.exchange.as_bytes();
         let builder = PropertiesBuilder {
-            headers: Some(headers.as_ref()),
+            headers: headers.as_ref().map(FieldTable::as_ref),
             ..PropertiesBuilder::from(properties)
         };
         let (bytes, place) = rewritten(&builder, content.body);
         let properties = &bytes[..place.properties.1 as usize];
-        let found = self.destinations_of(vhost.as_bytes(), exchange, &keys, properties);
+        let found = self.destinations_from(id, (vhost.as_bytes(), exchange), &keys, properties);
         let run = Run {
             exchange: content.exchange,
             routing_key: content.routing_key,

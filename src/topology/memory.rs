@@ -5,10 +5,12 @@
 //! |---|---|---|
 //! | `x-delayed-message` | `amq.delayed-NAME` | messages with a header `x-delay`, until their time |
 //! | `x-recent-history` | `amq.recent-history-NAME` | the last messages, for queues that are bound later |
+//! | any other with `x-message-deduplication` | `amq.deduplication-NAME` | values that it has seen, and messages on their way |
 //!
 //! Clients see these queues and may get, consume and purge: what is taken from the first is cancelled, and what is got
 //! and requeued was only looked at. They go with their exchange alone.
 
+use super::deduplication::{self, Deduplicating};
 use super::exchange::{Exchange, ExchangeKind};
 use crate::model::{FieldTable, FieldTableRef, Refusal, ReplyCode, ShortString};
 use crate::topology::erlang_term::term;
@@ -26,6 +28,8 @@ pub enum MemoryKind {
     Delayed,
     /// The last messages.
     RecentHistory,
+    /// Values of messages, which pass through it.
+    Deduplication,
 }
 
 /// Which exchange a queue is the memory of.
@@ -37,9 +41,10 @@ pub struct ExchangeMemory {
     pub exchange: ShortString,
 }
 
-const PREFIXES: [(&str, MemoryKind); 2] = [
+const PREFIXES: [(&str, MemoryKind); 3] = [
     ("amq.delayed-", MemoryKind::Delayed),
     ("amq.recent-history-", MemoryKind::RecentHistory),
+    ("amq.deduplication-", MemoryKind::Deduplication),
 ];
 
 impl ExchangeMemory {
@@ -62,6 +67,10 @@ impl ExchangeMemory {
                     .long("x-max-length", history_length(exchange.arguments.as_ref()))
                     .build(),
             ),
+            _ if Deduplicating::of(exchange.arguments.as_ref()).is_some() => (
+                MemoryKind::Deduplication,
+                deduplication_arguments(exchange.arguments.as_ref()),
+            ),
             _ => return Ok(None),
         };
         let (prefix, _) = PREFIXES
@@ -77,6 +86,18 @@ impl ExchangeMemory {
         };
         Ok(Some((name, arguments)))
     }
+}
+
+fn deduplication_arguments(arguments: FieldTableRef<'_>) -> FieldTable {
+    let of_exchange = deduplication::ARGUMENTS.iter().filter_map(|key| {
+        let value = arguments.get(key.as_bytes())?;
+        Some((key.as_bytes(), value))
+    });
+    of_exchange
+        .fold(FieldTable::builder(), |table, (key, value)| {
+            table.value(key, value)
+        })
+        .build()
 }
 
 fn history_length(arguments: FieldTableRef<'_>) -> i64 {
@@ -99,6 +120,13 @@ pub(super) fn check_memory_arguments(
     kind: ExchangeKind,
     arguments: FieldTableRef<'_>,
 ) -> Result<(), Refusal> {
+    deduplication::check_exchange_arguments(arguments)?;
+    let has_memory = matches!(kind, ExchangeKind::Delayed | ExchangeKind::RecentHistory);
+    if has_memory && Deduplicating::of(arguments).is_some() {
+        let text = "Invalid argument, 'x-message-deduplication' can't be used with a type that remembers messages: \
+                    bind such an exchange to one that deduplicates";
+        return Err(Refusal::new(ReplyCode::PreconditionFailed, text));
+    }
     match kind {
         ExchangeKind::Delayed => check_delayed_type(arguments),
         ExchangeKind::RecentHistory => check_history_length(arguments),

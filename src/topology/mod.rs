@@ -24,6 +24,7 @@ mod cascade;
 mod change;
 #[cfg(test)]
 mod decision_tests;
+mod deduplication;
 pub mod erlang_term;
 mod exchange;
 mod hash_on;
@@ -47,6 +48,7 @@ use crate::model::{ConnectionId, QueueId, Refusal, ReplyCode, ShortString, Usage
 
 pub use binding::{Binding, Destination};
 pub use change::{Change, ChangeError};
+pub use deduplication::Deduplicating;
 pub use exchange::{
     Exchange, ExchangeDeclare, ExchangeFlags, ExchangeKind, PREDECLARED_EXCHANGES, check_imported_exchange,
     check_not_default, is_internal_from_the_start,

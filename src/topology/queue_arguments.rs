@@ -5,13 +5,14 @@
 
 use crate::model::{FieldTableRef, FieldValue, Refusal, ReplyCode, ShortString};
 
+use super::deduplication::{CACHE_SIZE, CACHE_SIZE_MAX, CACHE_TTL, DEDUPLICATION, DEDUPLICATION_HEADER};
 use super::erlang_term::string;
 use super::queue::QueueDeclare;
 use super::queue_settings::QueueType;
 use super::refusal::{Entity, invalid_argument, invalid_type};
 
 /// What a second declaration must equal the first in, whatever the queue's type, in the order it is compared.
-const COMPARED: [&str; 9] = [
+const COMPARED: [&str; 13] = [
     "x-expires",
     "x-message-ttl",
     "x-dead-letter-exchange",
@@ -21,6 +22,10 @@ const COMPARED: [&str; 9] = [
     "x-overflow",
     "x-single-active-consumer",
     "x-queue-type",
+    DEDUPLICATION,
+    CACHE_SIZE,
+    CACHE_TTL,
+    DEDUPLICATION_HEADER,
 ];
 const COMPARED_IF_CLASSIC: [&str; 3] = ["x-max-priority", "x-queue-mode", "x-queue-version"];
 const COMPARED_IF_QUORUM: [&str; 6] = [
@@ -45,7 +50,7 @@ pub(super) fn compared_arguments(kind: QueueType) -> impl Iterator<Item = &'stat
 type Rule = fn(FieldValue<'_>, FieldTableRef<'_>) -> Result<(), String>;
 
 /// The rules in the order RabbitMQ applies them.
-const RULES: [(&str, Rule); 18] = [
+const RULES: [(&str, Rule); 22] = [
     ("x-queue-type", queue_type),
     ("x-expires", expires),
     ("x-message-ttl", message_ttl),
@@ -56,13 +61,17 @@ const RULES: [(&str, Rule); 18] = [
     ("x-overflow", overflow),
     ("x-queue-mode", queue_mode),
     ("x-queue-version", queue_version),
-    ("x-single-active-consumer", single_active_consumer),
+    ("x-single-active-consumer", yes_or_no),
     ("x-dead-letter-strategy", dead_letter_strategy),
     ("x-quorum-initial-group-size", above_zero),
     ("x-max-in-memory-length", not_negative),
     ("x-max-in-memory-bytes", not_negative),
     ("x-queue-leader-locator", leader_locator),
     ("x-consumer-timeout", not_negative),
+    (DEDUPLICATION, yes_or_no),
+    (CACHE_SIZE, cache_size),
+    (CACHE_TTL, above_zero),
+    (DEDUPLICATION_HEADER, header_name),
     (LANE, not_negative),
 ];
 
@@ -242,7 +251,22 @@ fn above_zero(value: FieldValue<'_>, _: FieldTableRef<'_>) -> Result<(), String>
     }
 }
 
-fn single_active_consumer(value: FieldValue<'_>, _: FieldTableRef<'_>) -> Result<(), String> {
+fn cache_size(value: FieldValue<'_>, arguments: FieldTableRef<'_>) -> Result<(), String> {
+    above_zero(value, arguments)?;
+    match natural(value)? {
+        ..=CACHE_SIZE_MAX => Ok(()),
+        more => Err(format!("{{value_too_large,{more}}}")),
+    }
+}
+
+fn header_name(value: FieldValue<'_>, _: FieldTableRef<'_>) -> Result<(), String> {
+    match ShortString::new(text_of(value)?) {
+        Some(_) => Ok(()),
+        None => Err("{name_too_long,255}".to_owned()),
+    }
+}
+
+fn yes_or_no(value: FieldValue<'_>, _: FieldTableRef<'_>) -> Result<(), String> {
     match value {
         FieldValue::Boolean(_) => Ok(()),
         other => Err(unacceptable_type(other)),

@@ -4,6 +4,7 @@
 //! The arguments have been checked (`queue_arguments`), so reading them cannot fail; one of a wrong type would count as
 //! absent. Times are milliseconds, lengths are messages, bytes are those of bodies.
 
+use super::deduplication::Deduplicating;
 use super::memory::ExchangeMemory;
 use super::policy::Policies;
 use super::queue::QueueDefinition;
@@ -76,6 +77,8 @@ pub struct QueueSettings {
     pub delivery_limit: Option<u64>,
     /// How long a delivery may stay unacknowledged (`x-consumer-timeout`), 0 for ever; the broker's settings say it when absent.
     pub consumer_timeout: Option<u64>,
+    /// Whether and how it drops what it has seen (`x-message-deduplication`).
+    pub deduplication: Option<Deduplicating>,
     /// Which exchange remembers in it, if one does.
     pub memory: Option<ExchangeMemory>,
 }
@@ -146,6 +149,7 @@ impl QueueSettings {
             kind,
             delivery_limit: integer("x-delivery-limit"),
             consumer_timeout: integer("x-consumer-timeout"),
+            deduplication: Deduplicating::of(arguments),
             memory: None,
         }
     }
@@ -222,6 +226,10 @@ mod tests {
             .boolean("x-single-active-consumer", true)
             .int("x-delivery-limit", 5)
             .int("x-consumer-timeout", 6_000)
+            .boolean("x-message-deduplication", true)
+            .int("x-cache-size", 7)
+            .int("x-cache-ttl", 8_000)
+            .string("x-deduplication-header", "id")
             .build();
         let settings = QueueSettings {
             message_ttl: Some(1_000),
@@ -238,6 +246,11 @@ mod tests {
             kind: QueueType::Classic,
             delivery_limit: Some(5),
             consumer_timeout: Some(6_000),
+            deduplication: Some(Deduplicating {
+                cache_size: 7,
+                cache_ttl: Some(8_000),
+                header: ShortString::from("id"),
+            }),
             memory: None,
         };
         assert_eq!(QueueSettings::from_arguments(arguments.as_ref()), settings);

@@ -3,6 +3,7 @@
 mod alarms;
 mod consuming;
 mod dead_letters;
+mod deduplication;
 mod exchanges;
 mod expiry;
 mod faults;

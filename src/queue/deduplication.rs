@@ -1,0 +1,161 @@
+//! `Deduplication`: the values that a queue has seen lately, each in one message's header.
+//!
+//! ```text
+//!   known    every value that is remembered                      is this one new?
+//!   order    oldest ─ … ─ newest, with its time and its stub      who goes when there are too many, or time has passed
+//! ```
+//!
+//! A value counts from when it first came; that it comes again does not keep it. What survives a restart has a stub: a
+//! message without a body, of an exchange that no client can have, which the queue keeps aside and the log holds. A value
+//! above 255 bytes is remembered by its SHA-256.
+
+use crate::model::{FieldTableRef, QueueSequence};
+use crate::topology::Deduplicating;
+use crate::topology::erlang_term::value_text;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// The exchange that stubs are of. Its name is reserved (§ `amq.`), so that no message of a client can be.
+pub const STUB_EXCHANGE: &[u8] = b"amq.deduplication";
+
+const VALUE_BYTES_MAX: usize = 255;
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct Deduplication {
+    settings: Deduplicating,
+    known: BTreeSet<Arc<[u8]>>,
+    order: VecDeque<Remembered>,
+    value_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    value: Arc<[u8]>,
+    /// In milliseconds since 1970.
+    since: u64,
+    stub: Option<QueueSequence>,
+}
+
+impl Deduplication {
+    /// Nothing was seen yet.
+    pub fn new(settings: Deduplicating) -> Self {
+        Self {
+            settings,
+            known: BTreeSet::new(),
+            order: VecDeque::new(),
+            value_bytes: 0,
+        }
+    }
+
+    /// The value of a message with these headers, at most 255 bytes, if it has one.
+    pub fn value_of(&self, headers: Option<FieldTableRef<'_>>) -> Option<Vec<u8>> {
+        let value = headers?.get(self.settings.header.as_bytes())?;
+        let bytes = match value.as_string() {
+            Some(bytes) => bytes.to_vec(),
+            None => value_text(value).into_bytes(),
+        };
+        Some(match bytes.len() {
+            0..=VALUE_BYTES_MAX => bytes,
+            _ => Sha256::digest(&bytes).to_vec(),
+        })
+    }
+
+    /// Whether the value is remembered.
+    pub fn knows(&self, value: &[u8]) -> bool {
+        self.known.contains(value)
+    }
+
+    /// Remembers a new value that came at `since`, with its stub if it has one.
+    pub fn remember(&mut self, value: &[u8], since: u64, stub: Option<QueueSequence>) {
+        let value: Arc<[u8]> = value.into();
+        self.value_bytes += value.len();
+        self.known.insert(value.clone());
+        self.order.push_back(Remembered { value, since, stub });
+    }
+
+    /// Forgets a value that is one too many, or whose time is over at `now`. Returns its stub, which may go; call until `None`.
+    pub fn forget_one(&mut self, now: u64) -> Option<Option<QueueSequence>> {
+        let oldest = self.order.front()?;
+        let is_over = |ttl: u64| oldest.since.saturating_add(ttl) <= now;
+        let is_too_many = self.order.len() as u64 > self.settings.cache_size;
+        if !is_too_many && !self.settings.cache_ttl.is_some_and(is_over) {
+            return None;
+        }
+        let forgotten = self.order.pop_front()?;
+        self.known.remove(&forgotten.value);
+        self.value_bytes -= forgotten.value.len();
+        Some(forgotten.stub)
+    }
+
+    /// Bytes of memory that it takes, to a few for each value.
+    pub fn memory_bytes(&self) -> usize {
+        self.value_bytes + self.order.len() * (2 * size_of::<Remembered>() + 2 * size_of::<usize>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{FieldTable, ShortString};
+
+    fn deduplication(cache_size: u64, cache_ttl: Option<u64>) -> Deduplication {
+        Deduplication::new(Deduplicating {
+            cache_size,
+            cache_ttl,
+            header: ShortString::from("id"),
+        })
+    }
+
+    #[test]
+    fn the_oldest_values_are_forgotten_when_there_are_too_many() {
+        let mut seen = deduplication(2, None);
+        for (at, value) in [b"a", b"b", b"c"].into_iter().enumerate() {
+            seen.remember(value, at as u64, Some(QueueSequence(at as u64)));
+        }
+        assert_eq!(seen.forget_one(9), Some(Some(QueueSequence(0))));
+        assert_eq!(seen.forget_one(9), None);
+        assert!(!seen.knows(b"a") && seen.knows(b"b") && seen.knows(b"c"));
+    }
+
+    #[test]
+    fn values_are_forgotten_when_their_time_is_over() {
+        let mut seen = deduplication(10, Some(100));
+        seen.remember(b"a", 0, None);
+        seen.remember(b"b", 50, None);
+        assert_eq!(seen.forget_one(99), None);
+        assert_eq!(seen.forget_one(100), Some(None));
+        assert_eq!(seen.forget_one(100), None);
+        assert!(!seen.knows(b"a") && seen.knows(b"b"));
+    }
+
+    #[test]
+    fn a_value_is_a_headers_text_and_a_long_one_its_digest() {
+        let seen = deduplication(10, None);
+        let value = |headers: FieldTable| seen.value_of(Some(headers.as_ref()));
+        assert_eq!(
+            value(FieldTable::builder().string("id", "a").build()),
+            Some(b"a".to_vec())
+        );
+        assert_eq!(
+            value(FieldTable::builder().int("id", 7).build()),
+            Some(b"7".to_vec())
+        );
+        assert_eq!(value(FieldTable::builder().string("other", "a").build()), None);
+        let long = value(FieldTable::builder().string("id", "x".repeat(256)).build());
+        assert_eq!(long.map(|value| value.len()), Some(32));
+        assert_eq!(seen.value_of(None), None);
+    }
+
+    #[test]
+    fn what_it_holds_is_counted_and_given_back() {
+        let mut seen = deduplication(1, None);
+        seen.remember(&[0; 200], 0, None);
+        let one = seen.memory_bytes();
+        assert!(one > 200);
+        seen.remember(&[1; 200], 0, None);
+        seen.forget_one(0);
+        assert_eq!(seen.memory_bytes(), one);
+    }
+}

@@ -1,0 +1,217 @@
+//! Messages that come twice, at queues and exchanges that deduplicate.
+
+use super::*;
+
+const ENDS: [End; 3] = [End::Stop, End::Kill, End::PowerCut(7)];
+
+fn deduplicating() -> FieldTableBuilder {
+    FieldTable::builder()
+        .boolean("x-message-deduplication", true)
+        .int("x-cache-size", 3)
+        .int("x-cache-ttl", 1_000)
+}
+
+/// A persistent message with this value, to a queue of `exchange`.
+fn message(exchange: &str, key: &str, value: Option<&str>, body: &str) -> Vec<u8> {
+    let headers = value.map(|value| {
+        FieldTable::builder()
+            .string("x-deduplication-header", value)
+            .build()
+    });
+    let (mut bytes, mut properties) = (Vec::new(), Vec::new());
+    PropertiesBuilder {
+        headers: headers.as_ref().map(FieldTable::as_ref),
+        delivery_mode: Some(2),
+        ..Default::default()
+    }
+    .encode(&mut properties);
+    Method::from(BasicPublish {
+        exchange: exchange.as_bytes(),
+        routing_key: key.as_bytes(),
+        mandatory: false,
+        immediate: false,
+    })
+    .encode(1, &mut bytes);
+    encode_content(1, &properties, &[body.as_bytes()], FRAME_MAX, &mut bytes);
+    bytes
+}
+
+/// An exchange that deduplicates, and the queue `q` of core `lane`, which has what the exchange lets pass.
+fn declare_exchange(cores: &mut Cores, client: ConnectionId, lane: i32) {
+    let arguments = deduplicating().build();
+    let declare = ExchangeDeclare {
+        exchange: b"x",
+        kind: b"direct",
+        passive: false,
+        durable: true,
+        auto_delete: false,
+        internal: false,
+        nowait: false,
+        arguments: arguments.as_ref(),
+    };
+    cores.call(client, declare);
+    cores.declare_with(client, "q", true, FieldTable::builder().int("x-lane", lane));
+    let none = FieldTable::default();
+    let bind = QueueBind {
+        queue: b"q",
+        exchange: b"x",
+        routing_key: b"q",
+        nowait: false,
+        arguments: none.as_ref(),
+    };
+    cores.call(client, bind);
+    cores.read(client);
+}
+
+/// The queue `q`, which deduplicates, or that of an exchange which does; the exchange to publish to.
+fn scenes(cores: &mut Cores, client: ConnectionId, of_exchange: bool) -> &'static str {
+    if of_exchange {
+        declare_exchange(cores, client, 1);
+        return "x";
+    }
+    cores.declare_with(client, "q", true, deduplicating().int("x-lane", 1));
+    cores.read(client);
+    ""
+}
+
+#[test]
+fn of_messages_with_one_value_the_first_stays_and_all_are_confirmed() {
+    for of_exchange in [false, true] {
+        let mut cores = Cores::new(2);
+        let (near, far) = (cores.connect(0), cores.connect(1));
+        let exchange = scenes(&mut cores, near, of_exchange);
+        for publisher in [near, far] {
+            cores.call(publisher, ConfirmSelect { nowait: false });
+        }
+        let messages = [
+            message(exchange, "q", Some("1"), "first"),
+            message(exchange, "q", None, "without"),
+            message(exchange, "q", Some("1"), "again"),
+            message(exchange, "q", Some("2"), "second"),
+            message(exchange, "q", None, "without"),
+        ];
+        cores.send(near, &messages.concat());
+        cores.send(far, &message(exchange, "q", Some("2"), "of another"));
+        assert_eq!(cores.read(near).last().map(String::as_str), Some("basic.ack 5"));
+        assert_eq!(cores.read(far), ["confirm.select-ok", "basic.ack 1"]);
+        assert_eq!(
+            cores.get_all(near, "q"),
+            ["first", "without", "second", "without"],
+            "of an exchange: {of_exchange}"
+        );
+    }
+}
+
+#[test]
+fn a_value_is_remembered_when_its_message_has_gone_and_over_a_restart() {
+    for of_exchange in [false, true] {
+        for end in ENDS {
+            let mut cores = Cores::new(2);
+            cores.pass_time(1_700_000_000_000);
+            let client = cores.connect(0);
+            let exchange = scenes(&mut cores, client, of_exchange);
+            cores.call(client, ConfirmSelect { nowait: false });
+            cores.send(client, &message(exchange, "q", Some("taken"), "taken"));
+            assert_eq!(cores.get_all(client, "q"), ["taken"]);
+            cores.send(client, &message(exchange, "q", Some("waits"), "waits"));
+            cores.restart(end);
+            let client = cores.connect(1);
+            for value in ["taken", "waits", "new"] {
+                cores.send(client, &message(exchange, "q", Some(value), value));
+            }
+            let found = cores.get_all(client, "q");
+            // That it was taken may be lost with the power.
+            let mut found: Vec<&str> = found
+                .iter()
+                .filter(|seen| *seen != "again taken")
+                .map(|seen| seen.trim_start_matches("again "))
+                .collect();
+            if end == ENDS[2] {
+                // And that it has arrived where its exchange led.
+                found.dedup();
+            }
+            assert_eq!(found, ["waits", "new"], "{end:?}, of an exchange: {of_exchange}");
+        }
+    }
+}
+
+#[test]
+fn values_are_forgotten_by_number_and_by_time() {
+    for of_exchange in [false, true] {
+        for restarts in [false, true] {
+            let mut cores = Cores::new(2);
+            cores.pass_time(1_700_000_000_000);
+            let mut client = cores.connect(0);
+            let exchange = scenes(&mut cores, client, of_exchange);
+            for value in ["1", "2", "3", "4"] {
+                cores.send(client, &message(exchange, "q", Some(value), value));
+                cores.pass_time(100);
+            }
+            assert_eq!(cores.get_all(client, "q").len(), 4);
+            if restarts {
+                cores.restart(End::Kill);
+                client = cores.connect(0);
+            }
+            let mut sends = |values: &[&str]| {
+                for value in values {
+                    cores.send(client, &message(exchange, "q", Some(value), value));
+                }
+                let found = cores.get_all(client, "q");
+                cores.pass_time(700);
+                found
+            };
+            assert_eq!(
+                sends(&["2", "3", "4"]),
+                Vec::<String>::new(),
+                "three are remembered"
+            );
+            assert_eq!(sends(&["4", "2"]), ["2"], "1000 ms after 2, and 900 after 4");
+            assert_eq!(sends(&["4"]), ["4"]);
+        }
+    }
+}
+
+#[test]
+fn what_is_remembered_leaves_the_log_when_it_is_forgotten() {
+    let mut cores = Cores::new(1);
+    let client = cores.connect(0);
+    cores.declare_with(client, "q", true, deduplicating());
+    for value in 0..20 {
+        let value = value.to_string();
+        cores.send(client, &message("", "q", Some(&value), "message"));
+        assert_eq!(cores.get_all(client, "q"), ["message"]);
+    }
+    cores.restart(End::Stop);
+    let id = cores.shards[0]
+        .topology
+        .queue_id(b"/", b"q")
+        .expect("it is durable");
+    let kept = |shard: &mut Shard| {
+        let (_, queue) = shard.queues.find(id, 0).expect("it is there");
+        queue.queue.live().count()
+    };
+    assert_eq!(kept(&mut cores.shards[0]), 3, "stubs alone");
+}
+
+#[test]
+fn an_exchange_cannot_deduplicate_and_delay() {
+    let mut cores = Cores::new(1);
+    let client = cores.connect(0);
+    let arguments = deduplicating().string("x-delayed-type", "direct").build();
+    let declare = ExchangeDeclare {
+        exchange: b"x",
+        kind: b"x-delayed-message",
+        passive: false,
+        durable: true,
+        auto_delete: false,
+        internal: false,
+        nowait: false,
+        arguments: arguments.as_ref(),
+    };
+    cores.call(client, declare);
+    let seen = cores.read(client);
+    assert!(
+        seen[0].contains("can't be used with a type that remembers messages"),
+        "{seen:?}"
+    );
+}
