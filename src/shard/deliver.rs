@@ -30,10 +30,11 @@ impl Shard {
         let mut budget = self.settings.deliveries_a_tick;
         let mut served_last = None;
         for queue_slot in std::mem::take(&mut self.deliverable) {
-            let is_served = budget > 0;
+            let had_budget = budget > 0;
             match self.deliver_from(queue_slot, &mut budget) {
                 Stopped::Done => {}
-                Stopped::TickIsSpent if is_served => served_last = Some(queue_slot),
+                // One queue alone spends it; others may have stopped because they wait for their expired messages to go.
+                Stopped::TickIsSpent if had_budget && budget == 0 => served_last = Some(queue_slot),
                 Stopped::TickIsSpent => self.deliverable.push(queue_slot),
                 Stopped::NoCredit => self.starved.push(queue_slot),
             }

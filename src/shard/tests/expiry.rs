@@ -167,3 +167,41 @@ fn a_queue_that_may_be_unused_for_a_while_has_all_of_it_after_a_restart() {
     cores.pass_time(100);
     assert_eq!(cores.count(client, "q"), None);
 }
+
+#[test]
+fn queues_with_many_expired_messages_in_front_all_come_to_deliver() {
+    let mut cores = Cores::new(1);
+    let client = cores.connect(0);
+    let queues = ["a", "b", "c"];
+    for queue in queues {
+        let arguments = FieldTable::builder().int("x-message-ttl", 100);
+        cores.declare_with(client, queue, false, arguments);
+        let message = publish_with(queue, "old", false, PropertiesBuilder::default());
+        (0..10).for_each(|_| cores.send(client, &message.repeat(300)));
+    }
+    cores.read(client);
+    // All of it falls due in one tick, more than it may take, when each queue gets a consumer and a message that lives.
+    cores.now = Moment(cores.now.0 + 100 * 1_000_000);
+    cores.unix_milliseconds += 100;
+    cores.events[0].push(Event::Timer);
+    let mut bytes = Vec::new();
+    for queue in queues {
+        let none = FieldTable::default();
+        let consume = BasicConsume {
+            queue: queue.as_bytes(),
+            consumer_tag: queue.as_bytes(),
+            no_local: false,
+            no_ack: true,
+            exclusive: false,
+            nowait: true,
+            arguments: none.as_ref(),
+        };
+        Method::from(consume).encode(1, &mut bytes);
+        bytes.extend(publish_with(queue, "new", false, PropertiesBuilder::default()));
+    }
+    cores.send(client, &bytes);
+    let mut seen = cores.read(client);
+    seen.sort();
+    assert_eq!(seen.len(), 3, "{seen:?}");
+    assert!(seen.iter().all(|seen| seen.ends_with(" new")), "{seen:?}");
+}
