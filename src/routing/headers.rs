@@ -43,7 +43,7 @@ impl HeadersTable {
 
     pub(super) fn route(&self, headers: Option<FieldTableRef<'_>>, routed: &mut Routed) {
         routed.decided_for_message_alone();
-        let headers: Vec<_> = headers.unwrap_or_default().iter().map_while(Result::ok).collect();
+        let headers = by_key(headers.unwrap_or_default());
         for (arguments, targets) in &self.patterns {
             if matches(FieldTableRef(arguments), &headers) {
                 targets.reach(routed);
@@ -52,7 +52,14 @@ impl HeadersTable {
     }
 }
 
-/// Whether a binding with these arguments takes a message with these headers.
+/// Decoded headers, ascending by key; of equal keys the first counts.
+fn by_key(headers: FieldTableRef<'_>) -> Vec<(&[u8], FieldValue<'_>)> {
+    let mut decoded: Vec<_> = headers.iter().map_while(Result::ok).collect();
+    decoded.sort_by_key(|(key, _)| *key);
+    decoded
+}
+
+/// Whether a binding with these arguments takes a message with these headers, which ascend by key.
 pub(super) fn matches(arguments: FieldTableRef<'_>, headers: &[(&[u8], FieldValue<'_>)]) -> bool {
     let (any, with_x) = match arguments.get(b"x-match").and_then(|value| value.as_string()) {
         Some(b"any") => (true, false),
@@ -71,10 +78,13 @@ pub(super) fn matches(arguments: FieldTableRef<'_>, headers: &[(&[u8], FieldValu
         .iter()
         .map_while(Result::ok)
         .filter(|(key, _)| counts(key));
-    let fits = |(key, value)| match headers.iter().find(|(found, _)| *found == key) {
-        Some(_) if value == FieldValue::Void => true,
-        Some((_, found)) => same_value(value, *found),
-        None => false,
+    let fits = |(key, value): (&[u8], FieldValue<'_>)| {
+        let at = headers.partition_point(|(header, _)| *header < key);
+        match headers.get(at).filter(|(header, _)| *header == key) {
+            Some(_) if value == FieldValue::Void => true,
+            Some((_, found)) => same_value(value, *found),
+            None => false,
+        }
     };
     if any { wanted.any(fits) } else { wanted.all(fits) }
 }
@@ -87,7 +97,7 @@ mod tests {
     /// The verdicts of `all`, `any`, `all-with-x` and `any-with-x`.
     fn verdicts(wanted: &FieldTableBuilder, headers: &FieldTableBuilder) -> [bool; 4] {
         let headers = headers.clone().build();
-        let headers: Vec<_> = headers.as_ref().iter().map_while(Result::ok).collect();
+        let headers = by_key(headers.as_ref());
         ["all", "any", "all-with-x", "any-with-x"].map(|kind| {
             let arguments = wanted.clone().string("x-match", kind).build();
             matches(arguments.as_ref(), &headers)

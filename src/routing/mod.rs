@@ -67,6 +67,8 @@ pub enum RouteError {
     Internal,
 }
 
+const TIDY_AT: usize = 4096;
+
 /// The queues that a message goes to, and the memory to find them; one value serves all messages of a core.
 #[derive(Clone, Debug, Default)]
 pub struct Routed {
@@ -80,6 +82,8 @@ pub struct Routed {
     seen: Vec<ExchangeSlot>,
     /// Exchanges entered and not yet looked into.
     ahead: Vec<ExchangeSlot>,
+    /// When there are so many queues, those that are there twice go.
+    tidy_at: usize,
     /// Matches of the exchange that is looked into.
     matches: usize,
     topic: TopicScratch,
@@ -183,6 +187,7 @@ impl Router {
         routed: &mut Routed,
     ) -> Result<(), RouteError> {
         routed.queues.clear();
+        routed.tidy_at = TIDY_AT;
         routed.is_for_message_alone = false;
         let routes = self.vhosts.get(vhost).ok_or(RouteError::NoExchange)?;
         if exchange.is_empty() {
@@ -239,9 +244,22 @@ impl Routed {
     fn reach(&mut self, target: Target) {
         self.matches += 1;
         match target {
-            Target::Queue(queue) => self.queues.push(queue),
+            Target::Queue(queue) => {
+                self.queues.push(queue);
+                if self.queues.len() >= self.tidy_at {
+                    self.tidy();
+                }
+            }
             Target::Exchange(exchange) => self.enter(exchange),
         }
+    }
+
+    /// Many keys that lead to the same queues are to take no more room than the queues.
+    #[cold]
+    fn tidy(&mut self) {
+        self.queues.sort_unstable();
+        self.queues.dedup();
+        self.tidy_at = TIDY_AT.max(2 * self.queues.len());
     }
 
     /// The route holds for no other message.

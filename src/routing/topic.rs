@@ -139,7 +139,8 @@ impl TopicTable {
     fn step(&self, id: NodeId, word: Option<WordId>, next: &mut Vec<NodeId>) {
         let node = self.node(id);
         if node.is_hash {
-            self.enter(id, next);
+            // Those of the chain below it are here as well, each for itself.
+            next.push(id);
         }
         if node.star != NO_NODE {
             self.enter(node.star, next);

@@ -9,6 +9,7 @@ use crate::model::{ChannelNumber, QueueId, Refusal};
 use crate::protocol::properties::Properties;
 use crate::protocol::publish::RecognisedPublish;
 use crate::routing::{Envelope, RouteError};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -137,7 +138,11 @@ impl Shard {
         let channel = connection.connection.channel_mut(number).expect("it publishes");
         let target = channel.assembly.target().clone();
         let (exchange, key) = (target.exchange.as_bytes(), target.routing_key.as_bytes());
-        let keys = [&[key], further_keys].concat();
+        let mut keys = [&[key], further_keys].concat();
+        if keys.len() > 1 {
+            let mut seen = BTreeSet::new();
+            keys.retain(|key| seen.insert(*key));
+        }
         let found = self
             .router
             .check_published_to(vhost.as_bytes(), exchange)
