@@ -6,16 +6,19 @@
 
 use super::examination::must_be_examined;
 use super::reply_to::ReplyAddress;
-use crate::model::{Refusal, ReplyCode, ShortString};
+use crate::model::{Content, Refusal, ReplyCode, ShortString};
 use crate::protocol::content::ContentHeader;
 use crate::protocol::method::BasicPublish;
 use crate::protocol::properties::Properties;
 use crate::protocol::publish::RecognisedPublish;
+use std::ops::Range;
 
 const BASIC_CLASS: u16 = 60;
 /// Room is made in advance for bodies up to this; larger ones grow as their frames come, so that a lie about the size costs
 /// its teller.
 const RESERVE_BYTES_MAX: usize = 1 << 20;
+/// A message with a body of so many bytes is put together in the stretch that a queue keeps, so that it need not be copied.
+const STRETCH_BYTES_MIN: u64 = 16 * 1024;
 
 /// Longer properties are checked each time they come: a channel keeps little while it is idle.
 const KNOWN_PROPERTIES_BYTES_MAX: usize = 1024;
@@ -106,7 +109,8 @@ pub struct Assembly {
     method_frame: Vec<u8>,
     target: PublishTarget,
     content: Vec<u8>,
-    properties_length: usize,
+    /// Where in `content` the properties lie; before them is what a [`Content`] begins with, if the body is large.
+    properties: Range<usize>,
     known_properties: Vec<u8>,
     known: Known,
     held: u64,
@@ -171,11 +175,20 @@ impl Assembly {
             });
         }
         self.check_properties(header.properties)?;
+        let stretch = Content {
+            exchange: self.target.exchange.as_bytes(),
+            routing_key: self.target.routing_key.as_bytes(),
+            properties: header.properties,
+            body: b"",
+        };
         self.content.clear();
-        self.content
-            .reserve(header.properties.len() + RESERVE_BYTES_MAX.min(header.body_size as usize));
-        self.content.extend_from_slice(header.properties);
-        self.properties_length = header.properties.len();
+        let in_advance = RESERVE_BYTES_MAX.min(header.body_size as usize);
+        self.content.reserve_exact(stretch.prefix_length() + in_advance);
+        match header.body_size {
+            ..STRETCH_BYTES_MIN => self.content.extend_from_slice(header.properties),
+            _ => stretch.encode_prefix(&mut self.content),
+        }
+        self.properties = self.content.len() - header.properties.len()..self.content.len();
         Ok(self.await_body(header.body_size))
     }
 
@@ -219,18 +232,18 @@ impl Assembly {
         }
     }
 
-    /// Takes the complete message: a buffer, and where in it properties and body lie. Give the buffer back with
-    /// [`Assembly::recycle`].
+    /// Takes the complete message: a buffer, and where in it properties and body lie. If the properties do not begin it, the
+    /// whole buffer is a [`Content`]'s stretch. Give the buffer back with [`Assembly::recycle`].
     pub fn take_complete(&mut self) -> (Vec<u8>, RecognisedPublish) {
         debug_assert!(self.state == State::Idle, "the message is complete");
         let content = std::mem::take(&mut self.content);
-        let properties_end = self.properties_length as u32;
+        let properties = self.properties.start as u32..self.properties.end as u32;
         let length = content.len() as u32;
         (
             content,
             RecognisedPublish {
-                properties: 0..properties_end,
-                body: properties_end..length,
+                body: properties.end..length,
+                properties,
                 length,
             },
         )

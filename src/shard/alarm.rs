@@ -24,6 +24,8 @@ use tracing::{info, warn};
 
 /// Time between looks at the free space of the disk.
 const DISK_MILLISECONDS: u64 = 1000;
+/// What names of exchange and routing key add to a message at most.
+const NAMES_BYTES_MAX: u64 = 2 * 256 + 6;
 
 /// What a core is short of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,14 +167,14 @@ impl Shard {
         while self.unfinished_bytes > self.unfinished_bytes_max() && self.refuse_greatest() {}
     }
 
-    /// What queues leave of the budget, at least a message of the largest size with its properties.
+    /// What queues leave of the budget, at least a message of the largest size with its properties and names.
     #[inline]
     fn unfinished_bytes_max(&self) -> u64 {
         let settings = &self.settings;
         let left = settings
             .message_memory_max
             .saturating_sub(self.alarms.queued_bytes);
-        left.max(settings.message_bytes_max + u64::from(settings.tuning.frame_max))
+        left.max(settings.message_bytes_max + u64::from(settings.tuning.frame_max) + NAMES_BYTES_MAX)
     }
 
     /// Closes the connection that holds the most of unfinished messages; returns whether one does.

@@ -4,12 +4,13 @@
 use super::Shard;
 use super::connections::{Awaited, AwaitedRequest, Hold};
 use super::control::ControlAnswer;
-use super::mailbox::{Got, QueueAnswer, Settlement, ShardMessage};
+use super::dispatch::write_shared_body;
+use super::mailbox::{Got, QueueAnswer, SHARED_CONTENT_BYTES, Settlement, ShardMessage};
 use super::obey::At;
 use crate::channel::{ChannelConsumer, Unacked};
 use crate::model::{ConnectionId, Content, Refusal, ReplyCode, ShardId, ShortString};
 use crate::protocol::blind_copies::visible;
-use crate::protocol::content::encode_content;
+use crate::protocol::content::{encode_body, encode_content_header};
 use crate::protocol::method::*;
 use crate::queue::{Pause, Pauses};
 
@@ -259,13 +260,14 @@ impl Shard {
         let before = connection.outbound.len();
         let out = connection.outbound.buffer();
         Method::BasicGetOk(ok).encode(at.channel.0, out);
-        encode_content(
-            at.channel.0,
-            &visible(content.properties),
-            &[content.body],
-            frame_max,
-            out,
-        );
+        let body = content.body.len();
+        encode_content_header(at.channel.0, &visible(content.properties), body as u64, out);
+        if body < SHARED_CONTENT_BYTES {
+            encode_body(at.channel.0, &[content.body], frame_max, out);
+        } else {
+            let body = got.content.slice(got.content.len() - body..);
+            write_shared_body(at.channel.0, &body, frame_max, &mut connection.outbound);
+        }
         connection.replied_bytes += connection.outbound.len() - before;
         self.connections.note_output(at.slot);
     }

@@ -145,6 +145,11 @@ fn write_shared(
     let template = to.template(channel, content.exchange, content.routing_key);
     let out = outbound.buffer();
     template.encode_head(tag, redelivered, content.properties, body.len() as u64, out);
+    write_shared_body(channel, &body, frame_max, outbound);
+}
+
+/// The frames of a body that is not copied.
+pub(super) fn write_shared_body(channel: u16, body: &Bytes, frame_max: u32, outbound: &mut Outbound) {
     let mut at = 0;
     while at < body.len() {
         let end = body.len().min(at.saturating_add(body_payload_max(frame_max)));

@@ -79,11 +79,13 @@ impl Shard {
         }
         for at in 0..run.places.len() {
             let mut one = run.part(at..at + 1);
-            one.shared = is_large(&run.places[at]).then(|| self.shared.add(counted(&one.content(0))));
+            let is_worth_it = one.shared.is_none() && is_large(&run.places[at]);
+            let made = is_worth_it.then(|| self.shared.add(counted(&one.content(0))));
+            one.shared = one.shared.or(made);
             for &slot in queue_slots {
                 must_sync |= self.enqueue(slot, &one);
             }
-            if let Some(held_meanwhile) = one.shared {
+            if let Some(held_meanwhile) = made {
                 self.shared.remove(held_meanwhile);
             }
         }

@@ -65,7 +65,10 @@ impl Shard {
                 self.forward_copied(owner, queues.clone(), publisher, &run.part(at..at + 1));
                 continue;
             }
-            let content = counted(&run.content(at));
+            let content = match run.shared {
+                Some(slot) => self.shared.get(slot).clone(),
+                None => counted(&run.content(at)),
+            };
             self.mailbox.spend_credit(owner, content.len() as u64);
             let Place {
                 is_persistent,

@@ -89,7 +89,7 @@ pub struct Got {
     /// Messages left ready.
     pub remaining: u32,
     /// The content, as `Content` encodes it.
-    pub content: Vec<u8>,
+    pub content: Bytes,
 }
 
 /// An owner's answer to a connection that waits for it.

@@ -8,6 +8,7 @@ use super::queues::NO_SLOT;
 use crate::model::{ConnectionId, ConsumerId, QueueId, Refusal, ReplyCode};
 use crate::queue::{Consumer, Locator};
 use crate::storage::SettleKind;
+use bytes::Bytes;
 
 impl Shard {
     pub(super) fn answer(&mut self, connection: ConnectionId, answer: Result<QueueAnswer, Refusal>) {
@@ -86,15 +87,15 @@ impl Shard {
             return self.answer(getter.connection, Ok(QueueAnswer::Empty));
         };
         let content = match got.entry.locator {
-            Locator::Arena(at) => queue.arena.read(at).to_vec(),
-            Locator::Shared(at) => self.shared.get(at).to_vec(),
+            Locator::Arena(at) => Bytes::copy_from_slice(queue.arena.read(at)),
+            Locator::Shared(at) => self.shared.get(at).clone(),
             Locator::Log { position, .. } => {
                 let stored = self.log.read(position);
-                super::dispatch::in_one_stretch(&stored.content, &stored.parts().collect::<Vec<_>>()).to_vec()
+                super::dispatch::in_one_stretch(&stored.content, &stored.parts().collect::<Vec<_>>())
             }
         };
         let content = match queue.is_quorum() {
-            true => counted_content(&content, got.entry.delivery_count),
+            true => Bytes::from(counted_content(&content, got.entry.delivery_count)),
             false => content,
         };
         if no_ack {

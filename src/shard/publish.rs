@@ -18,6 +18,7 @@ use crate::protocol::blind_copies::visible;
 use crate::protocol::content::encode_content;
 use crate::protocol::method::{BasicReturn, Method};
 use crate::protocol::publish::RecognisedPublish;
+use bytes::Bytes;
 use std::rc::Rc;
 
 /// Class and method of basic.publish.
@@ -74,6 +75,8 @@ struct Placed {
     must_be_examined: bool,
     /// Whether it waits for tx.commit.
     is_transactional: bool,
+    /// Where the content lies counted, of a run of one large message.
+    shared: Option<u32>,
     /// What ended it early.
     malformed: Option<Refusal>,
 }
@@ -155,7 +158,7 @@ impl Shard {
             return self.wait_for_credit(slot, None);
         }
         for (publish, single) in publishes.iter().zip(&singles) {
-            let next = self.publish_single(slot, number, bytes, publish, single);
+            let next = self.publish_single(slot, number, (bytes, None), publish, single);
             if next != Next::Pull || !self.is_publishing(slot, number) {
                 return next;
             }
@@ -166,21 +169,24 @@ impl Shard {
         }
     }
 
-    /// Publishes one message that was routed.
+    /// Publishes one message that was routed, whose bytes may lie counted as well.
     fn publish_single(
         &mut self,
         slot: u32,
         number: ChannelNumber,
-        bytes: &[u8],
+        (bytes, shared): (&[u8], Option<u32>),
         publish: &RecognisedPublish,
         single: &Single,
     ) -> Next {
-        let (bytes, publish) = match &single.rewritten {
-            Some((bytes, publish)) => (bytes.as_slice(), publish),
-            None => (bytes, publish),
+        let (bytes, publish, shared) = match &single.rewritten {
+            Some((bytes, publish)) => (bytes.as_slice(), publish, None),
+            None => (bytes, publish, shared),
         };
         let mut places = std::mem::take(&mut self.scratch.places);
-        let placed = self.place_run(slot, number, bytes, std::slice::from_ref(publish), &mut places);
+        let placed = Placed {
+            shared,
+            ..self.place_run(slot, number, bytes, std::slice::from_ref(publish), &mut places)
+        };
         let routed = (&single.destinations, single.replies.as_slice());
         let next = self.publish_placed(slot, number, (bytes, &places), &placed, routed);
         self.scratch.places = places;
@@ -223,10 +229,28 @@ impl Shard {
         }
         let channel = self.channel_at(slot, number).expect("it publishes");
         self.unfinished_bytes -= channel.assembly.take_held();
-        let next = self.publish_single(slot, number, &bytes, &publish, &single);
+        if publish.properties.start > 0 {
+            return self.publish_stretch(slot, number, Bytes::from(bytes), &publish, &single);
+        }
+        let next = self.publish_single(slot, number, (&bytes, None), &publish, &single);
         if let Some(channel) = self.channel_at(slot, number) {
             channel.assembly.recycle(bytes);
         }
+        next
+    }
+
+    /// Publishes a large message that lies in the stretch which queues may keep.
+    fn publish_stretch(
+        &mut self,
+        slot: u32,
+        number: ChannelNumber,
+        stretch: Bytes,
+        publish: &RecognisedPublish,
+        single: &Single,
+    ) -> Next {
+        let shared = self.shared.add(stretch.clone());
+        let next = self.publish_single(slot, number, (&stretch, Some(shared)), publish, single);
+        self.shared.remove(shared);
         next
     }
 
@@ -244,7 +268,7 @@ impl Shard {
             routing_key: target.routing_key.as_bytes(),
             bytes,
             places,
-            shared: None,
+            shared: placed.shared,
         };
         let next = if target.immediate {
             self.refuse_at(
@@ -367,6 +391,7 @@ impl Shard {
             target: channel.assembly.target().clone(),
             must_be_examined: channel.assembly.target().is_reply,
             is_transactional: channel.transaction.is_some(),
+            shared: None,
             malformed: None,
         };
         for publish in publishes {

@@ -65,7 +65,10 @@ impl Log {
         let parts: Vec<PartReference> = content
             .body
             .chunks(self.part_bytes())
-            .map(|part| self.append_part(part))
+            .map(|part| {
+                self.flush_if_long();
+                self.append_part(part)
+            })
             .collect();
         self.append_large_message(entries, content, expires, parts)
     }

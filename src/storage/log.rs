@@ -21,6 +21,9 @@ use crate::runtime::disk::{Disk, Syncer};
 use std::io;
 use std::sync::Arc;
 
+/// A batch of so many bytes is written before the next part of a large body joins it.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+
 /// What a log is opened with.
 #[derive(Clone, Copy, Debug)]
 pub struct LogOptions {
@@ -73,6 +76,8 @@ pub struct Log {
     is_directory_dirty: bool,
     is_directory_syncing: bool,
     has_failed: bool,
+    /// Why it failed, until a flush tells it.
+    early_failure: Option<StorageError>,
 }
 
 /// Where the next record goes.
@@ -194,6 +199,7 @@ impl Log {
             is_directory_dirty: false,
             is_directory_syncing: false,
             has_failed: false,
+            early_failure: None,
         }
     }
 
@@ -232,6 +238,9 @@ impl Log {
     /// # Errors
     /// The write failed. What the disk holds is unknown, the log takes nothing more, and the process must stop.
     pub fn flush(&mut self) -> Result<(), StorageError> {
+        if let Some(error) = self.early_failure.take() {
+            return Err(error);
+        }
         if self.has_failed {
             return Err(StorageError::Failed);
         }
@@ -247,6 +256,17 @@ impl Log {
         }
         self.date_releases();
         Ok(())
+    }
+
+    /// Writes the batch before its tick ends if it has become long, so that a large body is not held twice. A failure is told
+    /// by the next flush.
+    pub(super) fn flush_if_long(&mut self) {
+        if self.batch.length() >= BATCH_BYTES_MAX
+            && !self.has_failed
+            && let Err(error) = self.flush()
+        {
+            self.early_failure = Some(error);
+        }
     }
 
     /// Ends the batch in zeros, which the next one overwrites: recovery sees there that nothing more was written, even
