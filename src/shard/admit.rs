@@ -12,9 +12,9 @@
 use super::Shard;
 use super::forward::{counted, is_large};
 use super::publish::Run;
-use super::queues::QueueSlot;
+use super::queues::{NO_SLOT, QueueSlot};
 use super::transfer::Cause;
-use crate::model::{Content, QueueSequence};
+use crate::model::{Content, QueueId, QueueSequence};
 use crate::protocol::properties::Properties;
 use crate::queue::dead_letter::DeathReason;
 use crate::queue::{Limits, Occasion};
@@ -209,6 +209,13 @@ impl Shard {
     /// back counts against the limits before it is delivered again (as in RabbitMQ).
     pub(super) fn deliver_before_return(&mut self, queue_slot: u32) {
         self.deliver_while(queue_slot, |queue| queue.limits != Limits::NONE);
+    }
+
+    /// A client asks for what is ready: consumers who wait have taken what they can by then.
+    pub(super) fn deliver_first(&mut self, queue: QueueId) {
+        if let Some((slot, _)) = self.queues.find(queue, NO_SLOT) {
+            self.deliver_while(slot, |_| true);
+        }
     }
 
     /// Delivers while consumers wait and `is_needed` says so.

@@ -27,6 +27,7 @@ impl Shard {
         if_unused: bool,
         if_empty: bool,
     ) -> Result<Option<u32>, Refusal> {
+        self.deliver_first(id);
         let Some((_, queue)) = self.queues.find(id, NO_SLOT) else {
             return Ok(None);
         };

@@ -10,6 +10,9 @@ use crate::queue::{Consumer, Locator};
 use crate::storage::SettleKind;
 use bytes::Bytes;
 
+/// How often a get lets a thousand expired messages go before it finds that nothing is there.
+const EXPIRY_ROUNDS_A_GET: usize = 64;
+
 impl Shard {
     pub(super) fn answer(&mut self, connection: ConnectionId, answer: Result<QueueAnswer, Refusal>) {
         self.say(connection.shard, ShardMessage::Answer { connection, answer });
@@ -72,6 +75,7 @@ impl Shard {
     }
 
     pub(super) fn get_from(&mut self, queue_id: QueueId, getter: ConsumerId, no_ack: bool) {
+        self.deliver_first(queue_id);
         let now = self.unix_milliseconds;
         let Some((slot, queue)) = self.queues.find(queue_id, NO_SLOT).filter(|(_, q)| !q.is_frozen) else {
             return self.answer(getter.connection, Ok(QueueAnswer::Gone));
@@ -80,7 +84,7 @@ impl Shard {
             return self.answer(getter.connection, Err(refusal));
         }
         queue.last_used = now;
-        let may_be_got = !self.is_expiry_behind || self.expire_front(slot);
+        let may_be_got = !self.is_expiry_behind || (0..EXPIRY_ROUNDS_A_GET).any(|_| self.expire_front(slot));
         let queue = self.queues.get_mut(slot).expect("found above");
         let got = may_be_got.then(|| queue.queue.get(getter, no_ack)).flatten();
         let Some(got) = got else {
@@ -119,6 +123,7 @@ impl Shard {
     /// Tells the counts of queue.declare-ok. A queue that is being deleted answers when it has gone, because whoever
     /// declares it now means the next one.
     pub(super) fn inspect(&mut self, queue: QueueId, connection: ConnectionId) {
+        self.deliver_first(queue);
         let now = self.unix_milliseconds;
         let answer = match self.queues.find(queue, NO_SLOT) {
             Some((_, queue)) if queue.is_frozen => return queue.inspectors.push(connection),
@@ -135,6 +140,7 @@ impl Shard {
     }
 
     pub(super) fn purge(&mut self, queue_id: QueueId, connection: ConnectionId) {
+        self.deliver_first(queue_id);
         let Shard {
             queues, log, shared, ..
         } = self;

@@ -300,3 +300,59 @@ fn a_consumer_tag_is_looked_at_before_the_queue() {
     let reused = "connection.close NOT_ALLOWED - attempt to reuse consumer tag 'tag'";
     assert_eq!(cores.read(client), [reused]);
 }
+
+#[test]
+fn a_consumer_who_waits_has_what_came_before_a_get_a_count_a_purge_or_a_deletion() {
+    for lane in [0, 1] {
+        let mut cores = Cores::new(2);
+        let (client, consumer) = (cores.connect(0), cores.connect(1));
+        cores.declare(client, "q", lane, false, false);
+        cores.consume(consumer, "q", "tag", false);
+        cores.read(client);
+        cores.read(consumer);
+        let passive = FieldTable::default();
+        let asks: [Method<'_>; 4] = [
+            BasicGet {
+                queue: b"q",
+                no_ack: true,
+            }
+            .into(),
+            QueueDeclare {
+                queue: b"q",
+                passive: true,
+                durable: false,
+                exclusive: false,
+                auto_delete: false,
+                nowait: false,
+                arguments: passive.as_ref(),
+            }
+            .into(),
+            QueuePurge {
+                queue: b"q",
+                nowait: false,
+            }
+            .into(),
+            QueueDelete {
+                queue: b"q",
+                if_unused: false,
+                if_empty: true,
+                nowait: false,
+            }
+            .into(),
+        ];
+        let mut answers = Vec::new();
+        for ask in asks {
+            let mut bytes = publish("q", b"message", false, false);
+            ask.encode(1, &mut bytes);
+            cores.send(client, &bytes);
+            answers.extend(cores.read(client));
+            let seen = cores.read(consumer);
+            assert!(
+                seen[0].starts_with("basic.deliver") && seen[0].ends_with(" message"),
+                "on core {lane} after {answers:?}: {seen:?}"
+            );
+        }
+        assert_eq!(answers[0], "basic.get-empty", "{answers:?}");
+        assert_eq!(answers.len(), 4, "{answers:?}");
+    }
+}
