@@ -200,7 +200,9 @@ impl Users {
             .map_err(|error| refuse(LoginRefusedReason::Response(error)))?;
         let record = self.records.get(&claim.user);
         let password = record.map_or(&self.nobody, |record| &record.password);
-        let is_right = password.fits(&claim.password) && record.is_some();
+        // RabbitMQ lets nobody in with a blank password, whatever is stored.
+        let is_right =
+            password.fits(&claim.password) && !claim.password.as_bytes().is_empty() && record.is_some();
         let user = User { name: claim.user };
         let is_loopback_only = user.name.as_bytes() == DEFAULT_USER.as_bytes();
         match is_right {
@@ -390,6 +392,21 @@ mod tests {
             );
             assert_eq!(refused.refusal().code, ReplyCode::AccessRefused);
         }
+    }
+
+    #[test]
+    fn nobody_gets_in_with_a_blank_password() {
+        let mut users = Users::default();
+        users.apply(&UserChange::UserSet {
+            name: name("blank"),
+            password: PasswordHash::of(HashAlgorithm::Sha256, *b"salt", b""),
+            tags: Vec::new(),
+            limits: UserLimits::default(),
+            usage: UserUsage::default(),
+        });
+        let plain = Mechanism::parse(b"PLAIN").expect("it is offered");
+        let refused = users.authenticate(plain, b"\0blank\0", true);
+        assert!(refused.is_err());
     }
 
     #[test]
