@@ -3,6 +3,7 @@
 mod support;
 
 use lanemq::model::FieldTable;
+use lanemq::protocol::content::encode_content;
 use lanemq::protocol::method::*;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -181,6 +182,34 @@ fn vhosts_are_apart_and_users_do_what_they_are_permitted() {
         told.contains("ACCESS_REFUSED") || !told.contains("41"),
         "guest is not of the file: {told}"
     );
+}
+
+#[test]
+fn transient_exchanges_and_queues_of_the_file_route_from_the_start() {
+    let text = definitions(3)
+        .replace(
+            r#""type": "fanout", "durable": true"#,
+            r#""type": "fanout", "durable": false"#,
+        )
+        .replace(r#""write": "^(orders|"#, r#""write": "^(orders.*|"#);
+    let (directory, file) = prepared("transient", &text);
+    let broker = start(&directory, &file);
+    let mut client = Client::connect_as(broker.address, "buyer", "shop").expect("buyer may");
+    client.select_confirms().expect("confirms");
+    let publish = BasicPublish {
+        exchange: b"orders.x",
+        routing_key: b"",
+        mandatory: false,
+        immediate: false,
+    };
+    client.send(|out| {
+        Method::BasicPublish(publish).encode(1, out);
+        encode_content(1, &[0, 0], &[b"body"], 131_072, out);
+    });
+    client.flush().expect("sent");
+    let answer = client.receive().expect("an answer");
+    assert!(matches!(answer, Received::Ack { .. }), "{answer:?}");
+    until_ready(&mut client, "orders", 1);
 }
 
 #[test]

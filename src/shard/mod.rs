@@ -255,7 +255,7 @@ impl Shard {
             secret_key,
         } = beginning;
         let mut router = Router::new();
-        for change in topology.snapshot_durable() {
+        for change in topology.snapshot_all() {
             router.apply(&change);
             router.choose_alternates(&change, &topology);
         }

@@ -265,6 +265,9 @@ fn read_topology(found: &RecoveredLog, shards: u16) -> Result<(Topology, Users),
         })?;
         match change {
             ControlChange::Topology(change) => {
+                if let Change::VhostDeleted { name } = &change {
+                    users.forget_vhost(name);
+                }
                 topology.apply(&housed(change, shards));
             }
             ControlChange::Users(change) => users.apply(&change),

@@ -171,6 +171,15 @@ impl Topology {
     /// Changes that lead from `Topology::new()` to everything in this one that survives a restart, in an order in
     /// which they fit.
     pub fn snapshot_durable(&self) -> impl Iterator<Item = Change> {
+        self.snapshot(true)
+    }
+
+    /// The same of everything that is declared, transient queues and exchanges too.
+    pub fn snapshot_all(&self) -> impl Iterator<Item = Change> {
+        self.snapshot(false)
+    }
+
+    fn snapshot(&self, only_durable: bool) -> impl Iterator<Item = Change> {
         let lost_default =
             (!self.vhosts.contains_key(DEFAULT_VHOST.as_bytes())).then(|| Change::VhostDeleted {
                 name: ShortString::from(DEFAULT_VHOST),
@@ -184,17 +193,18 @@ impl Topology {
         });
         let queues = self
             .queues()
-            .filter(|queue| queue.durable)
+            .filter(move |queue| queue.durable || !only_durable)
             .cloned()
             .map(Change::QueueDeclared);
         let bindings = self.vhosts.values().flat_map(|vhost| vhost.bindings.iter());
-        let bindings = bindings.filter(|binding| change::is_durable_binding(self, binding));
+        let bindings =
+            bindings.filter(move |binding| !only_durable || change::is_durable_binding(self, binding));
         let bindings = bindings.map(|binding| Change::Bound(Binding::clone(binding)));
         lost_default
             .into_iter()
             .chain(vhosts)
             .chain(self.vhosts.values().flat_map(vhost_settings))
-            .chain(self.durable_exchanges())
+            .chain(self.declared_exchanges(only_durable))
             .chain(queues)
             .chain(bindings)
     }
@@ -330,14 +340,17 @@ impl Topology {
         self.vhosts.get(name)
     }
 
-    fn durable_exchanges(&self) -> impl Iterator<Item = Change> {
+    fn declared_exchanges(&self, only_durable: bool) -> impl Iterator<Item = Change> {
         let is_predeclared = |name: &[u8]| {
             PREDECLARED_EXCHANGES
                 .iter()
                 .any(|(known, _)| known.as_bytes() == name)
         };
         self.vhosts.values().flat_map(move |vhost| {
-            let exchanges = vhost.exchanges.values().filter(|exchange| exchange.durable);
+            let exchanges = vhost
+                .exchanges
+                .values()
+                .filter(move |exchange| exchange.durable || !only_durable);
             let exchanges = exchanges.filter(move |exchange| !is_predeclared(exchange.name.as_bytes()));
             exchanges.map(|exchange| Change::ExchangeDeclared {
                 vhost: vhost.name.clone(),
