@@ -49,6 +49,12 @@
 //!    notes it, and the tick's end appends all that were noted to the same log (`append_settles`). What a queue is asked
 //!    otherwise (consume, get, purge) is in [`shard::owner`].
 //!
+//! A message that does not end by an ack has stories of its own. A queue with rules takes its messages one by one, in
+//! [`shard::admit`]; what runs out leaves by [`shard::expire`], which the core's time index wakes; what is given up, or whose
+//! delay is over, is published once more by [`shard::transfer`]. Exchanges that remember do so in a queue
+//! ([`topology`]'s memory): delays, [`shard::history`], [`shard::deduplicate`]. A commit is [`shard::transaction`], a reply
+//! straight to its requester [`shard::reply`].
+//!
 //! A message has four forms on its way: [`RecognisedPublish`](protocol::publish::RecognisedPublish) is where its parts lie
 //! in a buffer; a [`Place`](shard::mailbox::Place) in a run the same, checked, with the target named once for all; a
 //! [`Content`](model::Content) its parts, borrowed from wherever they lie; and an [`Entry`](queue::Entry) what its queue

@@ -14,7 +14,7 @@ const EXPORTED: &str = r#"{
   ],
   "vhosts": [
     {"name": "/", "limits": [], "metadata": {"description": "Default virtual host", "tags": []}},
-    {"name": "shop", "limits": {"max-queues": 9, "max-connections": -1}, "default_queue_type": "quorum"}
+    {"name": "shop", "limits": {"max-queues": 9, "max-connections": -1}, "default_queue_type": "stream"}
   ],
   "permissions": [{"user": "shop", "vhost": "shop", "configure": "^shop\\.", "write": ".*", "read": ""}],
   "topic_permissions": [{"user": "shop", "vhost": "shop", "exchange": "amq.topic", "write": "^{username}", "read": ".*"}],
@@ -77,7 +77,7 @@ fn what_rabbitmq_exports_is_read_and_what_is_ignored_is_told() {
         "parameters[2] (\"s\" in vhost \"shop\"): component: \"shovel\" is not there",
         "policies[0] (\"ha\" in vhost \"shop\"): definition.ha-mode: has no effect",
         "definition.invented-later: [{<<\"invented-later\">>,1}] are not recognised policy settings",
-        "vhosts[1] (\"shop\"): default_queue_type: \"quorum\" is kept",
+        "vhosts[1] (\"shop\"): default_queue_type: \"stream\" is kept",
         "queues[2] (\"st\" in vhost \"shop\"): arguments.x-queue-type: streams are kept as queues",
     ] {
         assert!(

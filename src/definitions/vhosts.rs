@@ -78,7 +78,7 @@ fn metadata(entry: &mut Entry<'_>) -> Option<VhostMetadata> {
     };
     let description = text(entry, "description");
     let kind = text(entry, "default_queue_type");
-    if !matches!(kind.as_str(), "" | "undefined" | "classic") {
+    if !matches!(kind.as_str(), "" | "undefined" | "classic" | "quorum") {
         let told = format!("{kind:?} is kept, without effect: queues without x-queue-type are classic");
         entry.warn(Some("default_queue_type"), told);
     }

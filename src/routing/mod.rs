@@ -191,12 +191,12 @@ impl Router {
         routed.is_for_message_alone = false;
         let routes = self.vhosts.get(vhost).ok_or(RouteError::NoExchange)?;
         if exchange.is_empty() {
-            routed.queues.extend(
-                envelope
-                    .routing_keys
-                    .iter()
-                    .filter_map(|key| topology.queue_id(vhost, key)),
-            );
+            // What an exchange remembers comes through the exchange, where permissions are asked for.
+            let keys = envelope.routing_keys.iter();
+            let keys = keys.filter(|key| ExchangeMemory::of_queue(key).is_none());
+            routed
+                .queues
+                .extend(keys.filter_map(|key| topology.queue_id(vhost, key)));
         } else {
             let slot = routes.slot_of(exchange).ok_or(RouteError::NoExchange)?;
             routes.walk(slot, envelope, topology, routed);

@@ -93,6 +93,8 @@ pub enum ControlAction {
         arguments: FieldTable,
         /// The declaring connection.
         connection: ConnectionId,
+        /// Why the user may not make it, if it is not there: where its dead letters go is not the user's to say.
+        if_new: Option<Refusal>,
     },
     /// The owner has frozen this queue: delete it. The count goes into the answer.
     DeleteQueue {
@@ -390,6 +392,7 @@ impl Control {
             auto_delete,
             arguments,
             connection,
+            if_new,
         } = &request.action
         else {
             unreachable!("the caller matched a queue.declare");
@@ -413,6 +416,9 @@ impl Control {
                     created: false,
                 },
             ));
+        }
+        if let Some(refusal) = if_new {
+            return Err(refusal.clone());
         }
         self.check_queue_limit(&request.vhost, name)?;
         let lane = self.lane_asked_for(request, name, arguments)?;

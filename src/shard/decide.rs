@@ -74,6 +74,7 @@ impl Shard {
                 ControlChange::Users(change) => self.apply_to_users(change),
             }
         }
+        self.follow_policies(changes);
         self.applied_number = number;
         self.say(ShardId(0), ShardMessage::Applied { number });
         self.take_early_mail();

@@ -12,12 +12,15 @@ use super::obey::{At, FoundQueue};
 use crate::auth::{Access, Resource};
 use crate::channel::reply_to::is_reply_name;
 use crate::model::{
-    ConnectionId, FieldTableRef, QueueId, Refusal, ReplyCode, ShortString, short_string::base64url,
+    ConnectionId, FieldTable, FieldTableRef, QueueId, Refusal, ReplyCode, ShortString,
+    short_string::base64url,
 };
 use crate::protocol::method::*;
 use crate::topology::{
     DeclareVerdict, ExchangeKind, ExchangeMemory, QueueDeclare, QueueType, check_not_default,
 };
+
+const QUEUE_TYPE: &str = "x-queue-type";
 
 impl Shard {
     // ---- exchanges
@@ -116,6 +119,37 @@ impl Shard {
 
     // ---- queues
 
+    /// Whether the user may have dead letters of the queue go to `exchange`.
+    fn permit_dead_letters(&mut self, at: At, queue: &ShortString, exchange: &[u8]) -> Result<(), Refusal> {
+        self.permit(at, Access::Read, Resource::Queue(queue.as_bytes()))?;
+        self.permit(at, Access::Write, Resource::Exchange(exchange))
+    }
+
+    /// The arguments that a queue is declared with, and the type that its vhost gives to queues without one. What a quorum
+    /// queue cannot be stays classic.
+    fn arguments_of(
+        &self,
+        vhost: &ShortString,
+        server_named: bool,
+        declare: &crate::protocol::method::QueueDeclare<'_>,
+    ) -> FieldTable {
+        let metadata = self.topology.vhost_metadata(vhost.as_bytes());
+        let is_quorum = metadata.is_some_and(|metadata| metadata.default_queue_type.as_bytes() == b"quorum");
+        let can_be_quorum = declare.durable && !declare.exclusive && !declare.auto_delete && !server_named;
+        if !is_quorum || !can_be_quorum || declare.arguments.get(QUEUE_TYPE.as_bytes()).is_some() {
+            return declare.arguments.to_owned();
+        }
+        declare
+            .arguments
+            .iter()
+            .map_while(Result::ok)
+            .fold(FieldTable::builder(), |table, (key, value)| {
+                table.value(key, value)
+            })
+            .string(QUEUE_TYPE, "quorum")
+            .build()
+    }
+
     pub(super) fn declare_queue(
         &mut self,
         at: At,
@@ -138,6 +172,7 @@ impl Shard {
         if server_named || !name.as_bytes().starts_with(b"amq.") {
             self.permit(at, Access::Configure, Resource::Queue(name.as_bytes()))?;
         }
+        let arguments = self.arguments_of(&vhost, server_named, declare);
         let wanted = QueueDeclare {
             vhost: vhost.as_bytes(),
             name: name.as_bytes(),
@@ -146,15 +181,18 @@ impl Shard {
             durable: declare.durable,
             exclusive: declare.exclusive,
             auto_delete: declare.auto_delete,
-            arguments: declare.arguments,
+            arguments: arguments.as_ref(),
             connection,
         };
         let verdict = self.topology.check_queue_declare(&wanted);
+        let if_new = match text_argument(declare.arguments, "x-dead-letter-exchange") {
+            Some(exchange) => self.permit_dead_letters(at, &name, exchange).err(),
+            None => None,
+        };
         if verdict == Ok(DeclareVerdict::Create)
-            && let Some(exchange) = text_argument(declare.arguments, "x-dead-letter-exchange")
+            && let Some(refusal) = if_new
         {
-            self.permit(at, Access::Read, Resource::Queue(name.as_bytes()))?;
-            self.permit(at, Access::Write, Resource::Exchange(exchange))?;
+            return Err(refusal);
         }
         let action = ControlAction::DeclareQueue {
             name: name.clone(),
@@ -162,8 +200,9 @@ impl Shard {
             durable: declare.durable,
             exclusive: declare.exclusive,
             auto_delete: declare.auto_delete,
-            arguments: declare.arguments.to_owned(),
+            arguments,
             connection,
+            if_new,
         };
         match verdict {
             Ok(DeclareVerdict::Exists(queue)) => {

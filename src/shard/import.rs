@@ -82,7 +82,7 @@ impl Control {
         salts: &[u32],
         is_fresh: bool,
     ) -> Result<Imported, Vec<Problem>> {
-        self.check_references(definitions)?;
+        self.check_references(definitions, is_fresh)?;
         let mut import = Import {
             control: self,
             imported: Imported::default(),
@@ -111,14 +111,17 @@ impl Control {
         Ok(import.imported)
     }
 
-    fn check_references(&self, definitions: &Definitions) -> Result<(), Vec<Problem>> {
+    fn check_references(&self, definitions: &Definitions, is_fresh: bool) -> Result<(), Vec<Problem>> {
         let vhosts = definitions.vhosts.iter().filter(|vhost| vhost.metadata.is_some());
         let vhosts: BTreeSet<_> = vhosts.map(|vhost| &vhost.name).collect();
         let users: BTreeSet<_> = definitions.users.iter().map(|user| &user.name).collect();
         let has_vhost =
             |name: &ShortString| vhosts.contains(name) || self.decided().has_vhost(name.as_bytes());
-        let has_user =
-            |name: &ShortString| users.contains(name) || self.users().get(name.as_bytes()).is_some();
+        // A file with users takes the default user away, the first time.
+        let stays = !is_fresh || users.is_empty();
+        let has_user = |name: &ShortString| {
+            users.contains(name) || (stays && self.users().get(name.as_bytes()).is_some())
+        };
         let mut problems = Vec::new();
         for (place, name) in named_vhosts(definitions).filter(|(_, name)| !has_vhost(name)) {
             problems.push(missing(place, "vhost", name, "vhosts"));

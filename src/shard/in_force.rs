@@ -6,22 +6,33 @@
 //! every core does. Nothing that follows is sent or logged, so no copy can differ from what it follows from.
 
 use super::Shard;
+use super::control_change::ControlChange;
 use super::queues::NO_SLOT;
 use crate::auth::UserChange;
 use crate::model::{QueueId, ShortString};
 use crate::topology::{Change, QueueSettings};
+use std::collections::BTreeSet;
 
 impl Shard {
     /// What follows from a change of what is declared, once it is applied.
     pub(super) fn follow(&mut self, change: &Change) {
         self.router.choose_alternates(change, &self.topology);
-        match change {
-            Change::PolicySet { vhost, .. } | Change::PolicyCleared { vhost, .. } => {
-                self.settle_queues_of(vhost);
-            }
-            Change::VhostDeleted { name } => self.users.forget_vhost(name),
-            _ => {}
+        if let Change::VhostDeleted { name } = change {
+            self.users.forget_vhost(name);
         }
+    }
+
+    /// What follows from the policies among the changes of one decision, once all are applied: no queue is to see what stands
+    /// between them.
+    pub(super) fn follow_policies(&mut self, changes: &[ControlChange]) {
+        let vhost_of = |change: &ControlChange| match change {
+            ControlChange::Topology(
+                Change::PolicySet { vhost, .. } | Change::PolicyCleared { vhost, .. },
+            ) => Some(vhost.clone()),
+            _ => None,
+        };
+        let vhosts: BTreeSet<ShortString> = changes.iter().filter_map(vhost_of).collect();
+        vhosts.iter().for_each(|vhost| self.settle_queues_of(vhost));
     }
 
     /// Takes over a change of who may do what.

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Nothing is kept for a requester: without one the reply is dropped, or returned when it is mandatory (RabbitMQ 3 returns
-//! it in any case), and one that does not read its replies gets no more at [`REPLY_OUTPUTS`] times the output that pauses
+//! it in any case), and one that does not read its replies gets no more at `REPLY_OUTPUTS` times the output that pauses
 //! consumers. A reply that also names queues or requesters by `CC` is never returned for one of them.
 
 use super::Shard;

@@ -18,7 +18,7 @@ pub struct VhostMetadata {
     pub description: String,
     /// For tools.
     pub tags: Vec<ShortString>,
-    /// The type that queues shall have that are declared without one; empty when nothing is said. Kept, without effect yet.
+    /// The type that queues get which are declared without one and can be of it; empty when nothing is said.
     pub default_queue_type: ShortString,
 }
 

@@ -4,6 +4,7 @@ mod alarms;
 mod consuming;
 mod dead_letters;
 mod deduplication;
+mod definitions;
 mod exchanges;
 mod expiry;
 mod faults;
