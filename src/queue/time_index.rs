@@ -70,6 +70,8 @@ pub struct TimeIndex {
     far_len: usize,
     /// The bucket that a sweep goes on with.
     sweep_at: Option<u64>,
+    /// Its length when it was last asked whether a sweep is due.
+    len_judged: usize,
 }
 
 impl TimeIndex {
@@ -145,8 +147,14 @@ impl TimeIndex {
     }
 
     /// Whether so many items are dead that a sweep is due, when `living` are not.
-    pub fn wants_sweep(&self, living: usize) -> bool {
+    pub fn wants_sweep(&mut self, living: usize) -> bool {
+        self.len_judged = self.len();
         self.sweep_at.is_some() || self.len() > 2 * living + SWEEP_MIN
+    }
+
+    /// Whether it has more than doubled since it was last asked whether a sweep is due.
+    pub fn has_doubled(&self) -> bool {
+        self.len() > 2 * self.len_judged + SWEEP_MIN
     }
 
     /// Throws out items of which `is_alive` says no, looking at about `budget`. Returns whether there is more to look at.
@@ -262,7 +270,7 @@ mod tests {
         for sequence in 1..=20_000 {
             index.insert(message(sequence * 100, sequence));
         }
-        assert!(index.wants_sweep(5_000));
+        assert!(index.has_doubled() && index.wants_sweep(5_000));
         let mut rounds = 1;
         while index.sweep(
             1000,
@@ -272,7 +280,7 @@ mod tests {
         }
         assert!(rounds > 10, "{rounds} rounds");
         assert_eq!(index.len(), 5_000);
-        assert!(!index.wants_sweep(5_000));
+        assert!(!index.wants_sweep(5_000) && !index.has_doubled());
     }
 
     proptest! {

@@ -36,6 +36,13 @@ impl HelperPool {
         Ok(Self { jobs })
     }
 
+    /// Runs `job` on a helper; nobody waits for it.
+    pub fn run(&self, job: impl FnOnce() + Send + 'static) {
+        self.jobs
+            .send(Box::new(job))
+            .expect("helper threads live as long as a pool");
+    }
+
     /// Runs `job` on a helper and puts what it returns into `replies`, then rings that core's doorbell.
     ///
     /// Submitting does not block, and has no bound: the caller keeps the number of its jobs under way small.
@@ -45,10 +52,7 @@ impl HelperPool {
         replies: &ReplySender<R>,
     ) {
         let replies = replies.clone();
-        let job: Job = Box::new(move || replies.send(job()));
-        self.jobs
-            .send(job)
-            .expect("helper threads live as long as a pool");
+        self.run(move || replies.send(job()));
     }
 }
 

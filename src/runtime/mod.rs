@@ -23,6 +23,7 @@ pub mod executor;
 pub mod helper;
 pub mod inbox;
 pub mod listener;
+pub mod memory;
 pub mod poll_io;
 pub mod ring;
 pub mod self_check;

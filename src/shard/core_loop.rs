@@ -20,6 +20,7 @@ use crate::model::{Moment, ShardId};
 use crate::net::{
     AcceptedSocket, ListenerHandle, SendProgress, SocketEvent, SocketHandle, SocketToken, start_listener,
 };
+use crate::runtime::memory::{Quiet, give_back_free};
 use crate::runtime::{self, BufferPool, DoorbellListener, Inbox, IoPoll};
 use crate::storage::{Prepared, StorageError, SyncRequest};
 use std::collections::VecDeque;
@@ -74,6 +75,7 @@ pub struct CoreLoop {
     asked_to_drain: bool,
     told_drained: bool,
     ticks_in_row: u32,
+    quiet: Quiet,
     has_read_full_buffer: bool,
 }
 
@@ -81,6 +83,7 @@ impl CoreLoop {
     /// A loop around `shard`.
     pub fn new(shard: Shard, parts: CoreParts) -> Self {
         let pool = BufferPool::new(parts.receive_buffer_bytes, parts.receive_buffers);
+        let quiet = Quiet::new(parts.busy_cores.clone());
         let unsent = (0..parts.senders.len()).map(|_| VecDeque::new()).collect();
         Self {
             shard,
@@ -96,6 +99,7 @@ impl CoreLoop {
             asked_to_drain: false,
             told_drained: false,
             ticks_in_row: 0,
+            quiet,
             has_read_full_buffer: false,
         }
     }
@@ -116,6 +120,7 @@ impl CoreLoop {
             let now = runtime::now();
             self.shard.set_unix_time(runtime::unix_milliseconds());
             self.shard.tick(&mut self.events, now, &mut self.outputs)?;
+            self.quiet.note_tick();
             self.perform(now);
             if self.is_finished() {
                 break;
@@ -157,7 +162,7 @@ impl CoreLoop {
             match item {
                 Posted::Socket(event) => self.take_socket_event(event),
                 Posted::Timer => {
-                    self.pool.trim(SPARE_BUFFERS);
+                    self.give_back_memory();
                     self.events.push(Event::Timer);
                 }
             }
@@ -169,6 +174,14 @@ impl CoreLoop {
             self.asked_to_drain = true;
             self.listeners.drain(..).for_each(ListenerHandle::stop);
             self.events.push(Event::Drain);
+        }
+    }
+
+    /// Gives back receive buffers that nobody uses, and the last core that turns quiet all that is free.
+    fn give_back_memory(&mut self) {
+        self.pool.trim(SPARE_BUFFERS);
+        if self.quiet.note_timer() {
+            give_back_free(&self.parts.helpers);
         }
     }
 

@@ -17,6 +17,9 @@ impl Shard {
     pub(super) fn keep_time(&mut self, now: Moment) {
         self.is_mark_due = true;
         self.watch_resources(now);
+        if self.time_index.has_doubled() {
+            self.judge_time_index();
+        }
         if now.milliseconds_since(self.last_beat) < BEAT_MILLISECONDS {
             return;
         }

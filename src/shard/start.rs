@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::connection::ServerIdentity;
 use crate::definitions::Definitions;
 use crate::model::ShardId;
+use crate::runtime::memory::BusyCores;
 use crate::runtime::{
     self, CoreOptions, CoreThread, Doorbell, HelperPool, ReplyReceiver, ReplySender, RingReceiver, RingSender,
 };
@@ -77,6 +78,8 @@ pub struct CoreParts {
     pub connections_max: usize,
     /// Connections of all cores.
     pub connections: Arc<AtomicUsize>,
+    /// How many cores are busy.
+    pub busy_cores: BusyCores,
     /// Most connections of this core that have not opened their vhost.
     pub unauthenticated_connections_max: usize,
     /// Size of a receive buffer.
@@ -196,6 +199,7 @@ impl Broker {
         let queues = dealt.iter().map(|dealt| dealt.queues.len() as u64).sum();
         let (started, starts) = mpsc::channel();
         let connections = Arc::new(AtomicUsize::new(0));
+        let busy_cores = BusyCores::new(cpus.len());
         let undrained = Arc::new(AtomicUsize::new(cpus.len()));
         let mut importer = None;
         let mut cores = Vec::new();
@@ -212,6 +216,7 @@ impl Broker {
                 backlog: BACKLOG,
                 connections_max: config.limits.connections_max.get() as usize,
                 connections: connections.clone(),
+                busy_cores: busy_cores.clone(),
                 unauthenticated_connections_max: (config.limits.unauthenticated_connections_max.get()
                     as usize)
                     .div_ceil(cpus.len()),
