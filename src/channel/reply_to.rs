@@ -28,7 +28,7 @@ pub fn is_reply_name(name: &[u8]) -> bool {
 }
 
 /// Where replies for one consumer are published to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReplyAddress {
     /// The consumer.
     pub consumer: ConsumerId,

@@ -37,7 +37,14 @@ impl KeptRun {
     /// Bytes of memory it takes.
     pub fn held(&self) -> u64 {
         let places = self.places.capacity() * size_of::<Place>();
-        let queues = self.queues.capacity() * size_of::<ShortString>();
+        let names = self
+            .queues
+            .iter()
+            .map(|name| name.as_bytes().len())
+            .sum::<usize>()
+            + self.target.exchange.as_bytes().len()
+            + self.target.routing_key.as_bytes().len();
+        let queues = self.queues.capacity() * size_of::<ShortString>() + names;
         let replies = self.replies.capacity() * size_of::<ReplyAddress>();
         (size_of::<Self>() + self.bytes.capacity() + places + queues + replies) as u64
     }

@@ -177,7 +177,8 @@ impl Shard {
         left.max(settings.message_bytes_max + u64::from(settings.tuning.frame_max) + NAMES_BYTES_MAX)
     }
 
-    /// Closes the connection that holds the most of unfinished messages; returns whether one does.
+    /// Closes the connection that holds the most of unfinished messages; returns whether one does. What commits is none: its
+    /// messages are on their way to their queues.
     fn refuse_greatest(&mut self) -> bool {
         let slots: Vec<u32> = self.connections.slots().collect();
         let held = slots
@@ -196,6 +197,9 @@ impl Shard {
     fn unfinished_bytes_of(&mut self, slot: u32) -> u64 {
         let connection = self.connections.get_mut(slot);
         connection.map_or(0, |connection| {
+            if matches!(connection.hold, Some(Hold::Commit { .. })) {
+                return 0;
+            }
             let channels = connection.connection.channels();
             channels.map(Channel::held).sum()
         })

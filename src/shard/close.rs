@@ -131,6 +131,9 @@ impl Shard {
             self.runnable.push(slot);
         }
         let numbers = connection.connection.channel_numbers();
+        if let Some(Hold::Commit { channel }) = hold {
+            self.finish_commit(id, channel);
+        }
         if let Some(Hold::Answer(awaited)) = hold
             && let AwaitedRequest::Consume(consumer) = awaited.request
         {

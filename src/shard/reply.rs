@@ -138,20 +138,22 @@ impl Shard {
         }
         self.distribute(connection, number, run, destinations);
         let comes_back = target.mandatory && !is_taken && far.len() == 1;
-        for address in far {
-            let sender = comes_back.then_some((connection, number));
-            self.forward_reply(address, sender, &content);
-        }
+        let sender = comes_back.then_some((connection, number));
+        self.forward_reply(&far, sender, &content);
     }
 
-    /// Sends a reply to the requester's core; from there it comes back to `sender`, if one is named, when nobody is there.
+    /// Sends a reply to the requesters' cores, which share the one copy; from there it comes back to `sender`, if one is
+    /// named, when nobody is there.
     fn forward_reply(
         &mut self,
-        address: &ReplyAddress,
+        addresses: &[&ReplyAddress],
         sender: Option<(ConnectionId, ChannelNumber)>,
         content: &Content<'_>,
     ) {
-        let to = address.consumer.connection.shard;
+        let Some(first) = addresses.first() else {
+            return;
+        };
+        let to = first.consumer.connection.shard;
         let publisher = sender.map(|(connection, channel)| {
             // Its confirm waits, because basic.return goes before it.
             let last = match self.confirms_of(connection, channel) {
@@ -168,17 +170,19 @@ impl Shard {
             }
         });
         let content = counted(content);
-        self.counters.messages_forwarded_out += 1;
-        self.mailbox.spend_credit(to, content.len() as u64);
-        let address = *address;
-        self.say(
-            to,
-            ShardMessage::Reply {
-                address,
-                publisher,
-                content,
-            },
-        );
+        for address in addresses {
+            let to = address.consumer.connection.shard;
+            self.counters.messages_forwarded_out += 1;
+            self.mailbox.spend_credit(to, content.len() as u64);
+            self.say(
+                to,
+                ShardMessage::Reply {
+                    address: **address,
+                    publisher,
+                    content: content.clone(),
+                },
+            );
+        }
     }
 
     /// A reply came from another core.
@@ -211,11 +215,22 @@ impl Shard {
             let channel = slot.connection.channel(number);
             channel.is_some_and(|channel| channel.state() == crate::channel::ChannelState::Open)
         };
-        if self.connections.find(id).is_some_and(is_open) {
-            self.counters.messages_unroutable_returned += 1;
-            self.return_message(id.slot, number, &super::dispatch::whole(bytes));
-            self.connections.note_output(id.slot);
+        if !self.connections.find(id).is_some_and(is_open) {
+            return;
         }
+        self.counters.messages_unroutable_returned += 1;
+        let before = self.output_bytes(id);
+        self.return_message(id.slot, number, &super::dispatch::whole(bytes));
+        let after = self.output_bytes(id);
+        if let Some(connection) = self.connections.find(id) {
+            connection.replied_bytes += after - before;
+        }
+        self.connections.note_output(id.slot);
+    }
+
+    fn output_bytes(&mut self, id: ConnectionId) -> usize {
+        let connection = self.connections.find(id);
+        connection.map_or(0, |connection| connection.outbound.len())
     }
 
     /// Writes a reply to its requester. Returns whether one is there that takes it.

@@ -108,13 +108,10 @@ impl Shard {
         if !target.is_reply && (further_keys.is_empty() || !target.exchange.is_empty()) {
             return Vec::new();
         }
-        let mut requesters = Vec::new();
         let keys = std::iter::once(target.routing_key.as_bytes()).chain(further_keys.iter().copied());
-        for address in keys.filter_map(|key| self.reply_address(key)) {
-            if !requesters.contains(&address) {
-                requesters.push(address);
-            }
-        }
+        let mut requesters: Vec<_> = keys.filter_map(|key| self.reply_address(key)).collect();
+        requesters.sort_unstable();
+        requesters.dedup();
         requesters
     }
 

@@ -14,7 +14,8 @@
 //!
 //! Until its commit is answered the connection waits. It takes effect queue by queue, not at one moment for all; a power cut
 //! during a commit may leave a part of it, and messages may then be delivered twice, but none that was consumed is lost. What
-//! a transaction keeps counts as unfinished messages do ([`alarm`](super::alarm)).
+//! a transaction keeps counts as unfinished messages do ([`alarm`](super::alarm)). A commit that is under way when its
+//! connection ends is published to its last message; who ends earlier has committed nothing.
 
 use super::Shard;
 use super::connect::Next;
@@ -102,8 +103,24 @@ impl Shard {
 
     /// Carries on with commits that were listed.
     pub(super) fn carry_commits(&mut self) {
-        for (connection, number) in std::mem::take(&mut self.committing) {
+        let mut listed = std::mem::take(&mut self.committing);
+        listed.sort_unstable();
+        listed.dedup();
+        for (connection, number) in listed {
             self.carry_commit(connection, number);
+        }
+    }
+
+    /// The connection ends while it commits: what is left of its messages goes to its queues all the same, at once, so that
+    /// none of them has a part. What the commit was to settle is unacked still.
+    pub(super) fn finish_commit(&mut self, id: ConnectionId, number: ChannelNumber) {
+        while let Some(next) = self
+            .transaction_of(id, number)
+            .and_then(|transaction| transaction.next_run())
+        {
+            let queues = next.queues.clone();
+            let destinations = self.queues_called(id.slot, &queues);
+            self.publish_next_kept(id, number, &destinations);
         }
     }
 
@@ -128,7 +145,7 @@ impl Shard {
 
     /// Publishes what the channel has kept. Returns whether nothing is left.
     fn publish_kept(&mut self, id: ConnectionId, number: ChannelNumber) -> bool {
-        let (here, mut published_bytes) = (self.id, 0);
+        let mut published_bytes = 0;
         loop {
             let Some(transaction) = self.transaction_of(id, number) else {
                 return false;
@@ -147,21 +164,21 @@ impl Shard {
                 self.counters.credit_pauses += 1;
                 return false;
             }
-            let transaction = self.transaction_of(id, number).expect("it commits");
-            let kept = transaction.take_run(&destinations, here).expect("one is next");
-            self.unfinished_bytes -= kept.held();
-            published_bytes += kept.held();
-            self.publish_kept_run(id, number, &kept, &destinations);
+            published_bytes += self.publish_next_kept(id, number, &destinations);
         }
     }
 
-    fn publish_kept_run(
+    /// Publishes the run that is next to these queues. Returns the bytes of memory it took.
+    fn publish_next_kept(
         &mut self,
         id: ConnectionId,
         number: ChannelNumber,
-        kept: &KeptRun,
         destinations: &[Destination],
-    ) {
+    ) -> u64 {
+        let here = self.id;
+        let transaction = self.transaction_of(id, number).expect("it commits");
+        let kept = transaction.take_run(destinations, here).expect("one is next");
+        self.unfinished_bytes -= kept.held();
         let run = Run {
             exchange: kept.target.exchange.as_bytes(),
             routing_key: kept.target.routing_key.as_bytes(),
@@ -170,6 +187,7 @@ impl Shard {
             shared: None,
         };
         self.give_out((id, number), &kept.target, &run, (destinations, &kept.replies));
+        kept.held()
     }
 
     /// Names of queues that a publish goes to. The default exchange names one whether it is there yet or not.

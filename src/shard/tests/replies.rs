@@ -198,6 +198,25 @@ fn a_mandatory_reply_comes_back_when_nobody_is_there_before_its_confirm() {
 }
 
 #[test]
+fn a_server_that_does_not_read_what_comes_back_is_not_read_either() {
+    let (mut cores, client, server, address) = asking_with(1, |settings| settings.output_bytes_max = 1000);
+    cores.call(client, cancel("replies"));
+    cores.are_sockets_written = false;
+    let body = "x".repeat(1000);
+    let mut sent = 0;
+    while !cores.is_waiting(server) {
+        cores.send(server, &reply(&address, &body, true));
+        sent += 1;
+        assert!(sent < 20, "it waits before all are sent");
+    }
+    cores.are_sockets_written = true;
+    cores.shards[1].connections().note_output(server.slot);
+    cores.settle();
+    assert!(!cores.is_waiting(server));
+    assert_eq!(cores.read(server).len(), sent, "each came back");
+}
+
+#[test]
 fn an_address_with_another_secret_or_place_reaches_nobody() {
     let (mut cores, client, server, address) = asking(1);
     let dot = address.rfind('.').expect("an address has two parts");

@@ -508,6 +508,48 @@ fn a_commit_waits_for_credit_and_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn a_commit_under_way_is_published_whole_though_its_connection_ends() {
+    type End = fn(&mut Cores, ConnectionId);
+    let ends: [End; 2] = [
+        |cores, client| {
+            let slot = (client.slot, client.generation);
+            let reason = "test".to_owned();
+            cores.events[0].push(Event::Disconnected { slot, reason });
+        },
+        |cores, _| cores.shards[0].bound_unfinished(),
+    ];
+    for end in ends {
+        let mut cores = Cores::with_settings(2, |settings| {
+            settings.ring_credit_bytes = 4_000;
+            settings.message_memory_max = 1;
+            settings.message_bytes_max = 1_000_000;
+        });
+        let (client, consumer) = (cores.connect(0), cores.connect(1));
+        cores.declare(client, "far", 1, false, false);
+        cores.consume(consumer, "far", "tag", true);
+        cores.read(consumer);
+        cores.call(client, select());
+        for number in 0..20 {
+            let body = [format!("{number:08}").as_bytes(), &[b'.'; 1000]].concat();
+            cores.send(client, &publish("far", &body, false, false));
+        }
+        cores.without_mail = vec![1];
+        cores.call(client, commit());
+        assert!(cores.shards[0].unfinished_bytes > 10_000, "most of it waits");
+        cores.shards[0].settings.message_bytes_max = 1;
+        cores.shards[0].settings.tuning.frame_max = 1;
+        end(&mut cores, client);
+        cores.without_mail.clear();
+        cores.settle();
+        let seen = cores.read(consumer);
+        let bodies: Vec<&str> = seen.iter().map(|sentence| body_of(sentence)).collect();
+        let expected: Vec<String> = (0..20).map(|number| format!("{number:08}")).collect();
+        assert_eq!(bodies, expected);
+        assert_eq!(cores.shards[0].unfinished_bytes, 0);
+    }
+}
+
+#[test]
 fn a_large_commit_takes_several_ticks() {
     let mut cores = Cores::new(1);
     let client = cores.connect(0);
