@@ -7,7 +7,8 @@ use rustix::net::{self, AddressFamily, Shutdown, SocketFlags, SocketType, sockop
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// A listening socket of one core. Every core binds the same address, and the kernel spreads connections.
 pub struct Listener {
@@ -84,13 +85,26 @@ impl ListenerStopper {
     }
 }
 
-/// Whether another socket listens on `address`, by binding it for a moment without `SO_REUSEPORT`.
+/// Whether another socket listens on `address`, by binding it for a moment without `SO_REUSEPORT`. It does not listen, so
+/// that no client is accepted and dropped.
 ///
-/// Errors other than "in use" are left to `Listener::bind`.
+/// Looks again for half a second before it says so, and blocks meanwhile: the rings of a process that was killed hold its
+/// sockets a while longer than itself. Errors other than "in use" are left to `Listener::bind`.
 pub fn is_port_in_use(address: SocketAddr) -> bool {
-    let attempt = bound_socket(address, false).and_then(|socket| Ok(net::listen(socket, 1)?));
-    attempt.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+    let begun = Instant::now();
+    let is_in_use =
+        || bound_socket(address, false).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
+    while is_in_use() {
+        if begun.elapsed() > LINGER_MAX {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    false
 }
+
+/// How long a killed process may seem to listen.
+const LINGER_MAX: Duration = Duration::from_millis(500);
 
 fn bound_socket(address: SocketAddr, reuse_port: bool) -> io::Result<OwnedFd> {
     let family = if address.is_ipv6() {
@@ -136,6 +150,18 @@ mod tests {
             assert!(accepted.is_err());
             assert!(!is_port_in_use(address));
         });
+    }
+
+    #[test]
+    fn a_port_that_becomes_free_in_a_moment_is_not_in_use() {
+        let dying = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = dying.local_addr().expect("bound");
+        let ending = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            drop(dying);
+        });
+        assert!(!is_port_in_use(address));
+        ending.join().expect("it ends");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::protocol::blind_copies::visible;
 use crate::protocol::content::encode_content;
 use crate::protocol::method::{BasicReturn, Method};
 use crate::protocol::publish::RecognisedPublish;
+use crate::topology::{ExchangeMemory, MemoryKind, QueueDefinition};
 use bytes::Bytes;
 use std::rc::Rc;
 
@@ -304,10 +305,22 @@ impl Shard {
         if !replies.is_empty() {
             return self.give_out_reply((connection, number), target, run, (destinations, replies));
         }
-        if destinations.is_empty() {
+        if destinations.is_empty() || (target.mandatory && self.are_only_remembered(destinations)) {
             self.drop_unroutable(connection.slot, number, target, run);
         }
         self.distribute(connection, number, run, destinations);
+    }
+
+    /// Whether messages reach no queue of a client's, only the history of their exchange.
+    fn are_only_remembered(&self, destinations: &[Destination]) -> bool {
+        let is_history = |queue: &QueueDefinition| {
+            ExchangeMemory::of_queue(queue.name.as_bytes())
+                .is_some_and(|memory| memory.kind == MemoryKind::RecentHistory)
+        };
+        match destinations {
+            [only] => self.topology.queue_by_id(only.queue).is_some_and(is_history),
+            _ => false,
+        }
     }
 
     /// Gives the run to each destination and notes who will confirm it.

@@ -170,6 +170,20 @@ def recent_history_exchanges(broker: Broker):
     expect("bodies", found, list(range(5, 25)))
 
 
+@case("1.4", "a mandatory message that only a recent history keeps comes back")
+def recent_history_is_no_queue(broker: Broker):
+    channel = broker.channel().confirm()
+    exchange = broker.exchange()
+    channel.declare_exchange(exchange, "x-recent-history")
+    channel.publish(exchange, "k", "lost", mandatory=True)
+    channel.expect("basic.return", reply_code=312)
+    channel.expect("basic.ack", delivery_tag=1)
+    queue = broker.queue()
+    channel.declare(queue)
+    channel.bind(queue, exchange, "k")
+    channel.wait_for_count(queue, 1)
+
+
 @case("1.4", "the length of a recent history, and messages that are not kept")
 def recent_history_of_another_length(broker: Broker):
     channel = broker.channel()

@@ -279,11 +279,19 @@ def wait_for_port(node: OwnNode):
     while True:
         if node.process.poll() is not None:
             raise Unavailable(f"{node.name} did not start: {node.log()}")
-        with contextlib.suppress(OSError), socket.create_connection((node.host, node.port), timeout=1):
+        if greets(node):
             return
         if time.monotonic() > deadline:
             raise Unavailable(f"{node.name} did not listen within {START_SECONDS} s: {node.log()}")
         time.sleep(0.05)
+
+
+def greets(node: OwnNode) -> bool:
+    """Whether the broker says connection.start: a process that was killed may seem to listen for a moment longer."""
+    with contextlib.suppress(OSError), socket.create_connection((node.host, node.port), timeout=1) as connection:
+        connection.sendall(b"AMQP\0\0\x09\x01")
+        return connection.recv(1) == b"\x01"
+    return False
 
 
 def is_alive(process: int) -> bool:
