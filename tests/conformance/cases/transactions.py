@@ -163,6 +163,19 @@ def commit_into_a_full_queue(broker: Broker):
     channel.receive()
 
 
+@case("1.10", "what was acknowledged in a transaction that a queue refuses")
+def acks_of_a_refused_commit(broker: Broker):
+    channel, queue = transactional(broker)
+    full = broker.queue("full")
+    channel.declare(full, arguments={"x-max-length": 0, "x-overflow": "reject-publish"})
+    broker.channel().publish_confirmed("", queue, "work")
+    channel.ack(channel.get(queue, no_ack=False).delivery_tag)
+    channel.publish("", full, "refused")
+    channel.send("tx.commit")
+    channel.expect("channel.close", reply_code=406)
+    broker.note("what is left", count=broker.channel().count(queue))
+
+
 @case("1.10", 88, "a queue's name counts at the commit: one declared anew or meanwhile gets the message, one that has gone does not")
 def queues_are_found_at_the_commit(broker: Broker):
     channel, queue = transactional(broker)
