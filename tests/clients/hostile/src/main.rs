@@ -27,6 +27,8 @@ const USAGE: &str = "usage: hostile --uri amqp://127.0.0.1:PORT/ [--pid PID] [--
 
 /// The memory that may stay in use: allocators keep some, and tables their size.
 const GROWTH_BYTES_MAX: u64 = 5 << 20;
+/// A leak makes a broker grow in each round; pages that a few small things of long life hold do so once.
+const ROUNDS_MAX: u64 = 2;
 
 struct Options {
     /// The broker's address. User and password are guest's.
@@ -124,6 +126,27 @@ fn run(options: &Options) -> Result<(), String> {
         attack.send_cut_methods();
         attack.send_strings(&base, !options.seed, 0, warm_up);
     })?;
+    for round in 1.. {
+        let Some((pid, grown)) = attack_all(options, &base, round)? else {
+            println!("SKIPPED memory: without --pid, it is not looked at");
+            return Ok(());
+        };
+        if grown <= GROWTH_BYTES_MAX {
+            return Ok(());
+        }
+        if round == ROUNDS_MAX {
+            return Err(format!(
+                "expected process {pid} to grow by at most {GROWTH_BYTES_MAX} bytes in one of {ROUNDS_MAX} rounds, \
+                 found {grown} bytes more in the last"
+            ));
+        }
+        println!("memory: once more, since what a broker allocates once and keeps is no leak");
+    }
+    unreachable!("the last round returns")
+}
+
+/// All attacks, of another seed in each round. Returns the broker's process and the bytes it has grown by.
+fn attack_all(options: &Options, base: &Base, round: u64) -> Result<Option<(u32, u64)>, String> {
     let before = options
         .pid
         .map(|pid| process::settled_bytes(pid, 0))
@@ -131,17 +154,21 @@ fn run(options: &Options) -> Result<(), String> {
     in_witness(options, "methods cut at every byte", |attack| {
         attack.send_cut_methods();
     })?;
+    let seed = options.seed.wrapping_add(round - 1);
     in_witness(options, "strings", |attack| {
-        attack.send_strings(&base, options.seed, options.first, options.count)
+        attack.send_strings(base, seed, options.first, options.count)
     })?;
     witness::play_valid_session(options.target)?;
-    match (options.pid, before) {
-        (Some(pid), Some(before)) => check_memory(pid, before),
-        _ => {
-            println!("SKIPPED memory: without --pid, it is not looked at");
-            Ok(())
-        }
-    }
+    let (Some(pid), Some(before)) = (options.pid, before) else {
+        return Ok(None);
+    };
+    let after = process::settled_bytes(pid, before + GROWTH_BYTES_MAX)?;
+    println!(
+        "memory: {} kB of anonymous memory before, {} kB after",
+        before / 1024,
+        after / 1024
+    );
+    Ok(Some((pid, after.saturating_sub(before))))
 }
 
 /// Runs a phase beside the well-behaved client, whose complaint ends the phase at once.
@@ -210,20 +237,4 @@ fn check_stalls(phase: &str, tally: &Tally) -> Result<(), String> {
             "{phase}: expected every connection to be accepted and read, found {count} that stalled"
         )),
     }
-}
-
-fn check_memory(pid: u32, before: u64) -> Result<(), String> {
-    let after = process::settled_bytes(pid, before + GROWTH_BYTES_MAX)?;
-    println!(
-        "memory: {} kB of anonymous memory before, {} kB after",
-        before / 1024,
-        after / 1024
-    );
-    if after <= before + GROWTH_BYTES_MAX {
-        return Ok(());
-    }
-    Err(format!(
-        "expected at most {GROWTH_BYTES_MAX} bytes more than before, found {}",
-        after - before
-    ))
 }
