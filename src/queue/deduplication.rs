@@ -75,6 +75,13 @@ impl Deduplication {
         self.order.push_back(Remembered { value, since, stub });
     }
 
+    /// Gives each value without a stub the one that `stub` makes for it. A restart takes its time for the value's.
+    pub fn complete(&mut self, mut stub: impl FnMut(&[u8]) -> QueueSequence) {
+        for remembered in self.order.iter_mut().filter(|value| value.stub.is_none()) {
+            remembered.stub = Some(stub(&remembered.value));
+        }
+    }
+
     /// Forgets a value that is one too many, or whose time is over at `now`. Returns its stub, which may go; call until `None`.
     pub fn forget_one(&mut self, now: u64) -> Option<Option<QueueSequence>> {
         let oldest = self.order.front()?;

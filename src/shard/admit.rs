@@ -70,7 +70,8 @@ impl Shard {
                 }
                 if self.is_duplicate(slot, run.content(at)) {
                     // Its publisher hears of it when the first one is safe.
-                    must_sync |= run.places[at].is_persistent;
+                    let queue = self.queues.get_mut(slot).expect("just asked");
+                    must_sync |= queue.durable && (run.places[at].is_persistent || queue.is_quorum());
                     continue;
                 }
                 match self.takes(slot, run.content(at), run.places[at].is_persistent) {
@@ -196,11 +197,13 @@ impl Shard {
         }
     }
 
-    /// What was unacked when the broker ended is ready again, and may be too much, once what ran out has gone.
+    /// What was unacked when the broker ended is ready again, and may be too much, once what ran out has gone. What a queue
+    /// remembers is completed.
     pub(super) fn limit_recovered(&mut self) {
         if std::mem::take(&mut self.is_just_recovered) {
             for slot in self.queues.slots_in_use() {
                 self.drop_surplus(slot);
+                self.complete_stubs(slot);
             }
         }
     }

@@ -49,25 +49,23 @@ impl Shard {
         let Some(value) = value_of(deduplication, content) else {
             return;
         };
-        let stub = is_logged.then(|| {
-            let header = queue.entry_header();
-            let appended = self.log.append_message(&[header], stub_of(&value), None);
-            let locator = Locator::Log {
-                position: appended.position,
-                length: appended.length,
-            };
-            queue.queue.keep_aside(Entry {
-                locator,
-                body_bytes: 0,
-                delivery_count: 0,
-                priority: 0,
-                redelivered: false,
-            })
-        });
+        let stub = is_logged.then(|| keep_stub(queue, &mut self.log, &value));
         if let Some(deduplication) = queue.deduplication.as_deref_mut() {
             deduplication.remember(&value, now, stub);
         }
         self.forget_values(queue_slot);
+    }
+
+    /// After a start: a value whose stub a power cut took gets another, so that it outlives its message.
+    pub(super) fn complete_stubs(&mut self, queue_slot: u32) {
+        let Some(queue) = self.queues.get_mut(queue_slot).filter(|queue| queue.durable) else {
+            return;
+        };
+        let Some(mut deduplication) = queue.deduplication.take() else {
+            return;
+        };
+        deduplication.complete(|value| keep_stub(queue, &mut self.log, value));
+        queue.deduplication = Some(deduplication);
     }
 
     /// Forgets values that are too many or too old.
@@ -108,7 +106,9 @@ impl Shard {
     }
 }
 
-/// A restored queue remembers what its stubs tell, and the values of messages whose stubs a power cut took.
+/// A restored queue remembers what its stubs tell, and the values of messages whose stubs a power cut took: those behind the
+/// last stub, since the log ends early and never in the middle. Other messages without a stub have waited for longer than
+/// their values were remembered.
 pub(super) fn restore_values(queue: &mut QueueSlot, log: &Log) {
     let Some(mut deduplication) = queue.deduplication.take() else {
         return;
@@ -129,6 +129,7 @@ pub(super) fn restore_values(queue: &mut QueueSlot, log: &Log) {
             if let Some(entry) = queue.queue.take_ready(sequence) {
                 queue.queue.hold_leaving(sequence, entry);
             }
+            without_stub.clear();
             let value = stored.content.routing_key;
             deduplication.remember(value, stored.published_at(), Some(sequence));
         } else if let Some(value) = value_of(&deduplication, stored.content) {
@@ -145,6 +146,23 @@ pub(super) fn restore_values(queue: &mut QueueSlot, log: &Log) {
 
 fn value_of(deduplication: &Deduplication, content: Content<'_>) -> Option<Vec<u8>> {
     deduplication.value_of(Properties::trusted(content.properties).headers())
+}
+
+/// Writes a stub behind all that the log holds, and keeps it aside in the queue.
+fn keep_stub(queue: &mut QueueSlot, log: &mut Log, value: &[u8]) -> QueueSequence {
+    let header = queue.entry_header();
+    let appended = log.append_message(&[header], stub_of(value), None);
+    let locator = Locator::Log {
+        position: appended.position,
+        length: appended.length,
+    };
+    queue.queue.keep_aside(Entry {
+        locator,
+        body_bytes: 0,
+        delivery_count: 0,
+        priority: 0,
+        redelivered: false,
+    })
 }
 
 fn stub_of(value: &[u8]) -> Content<'_> {

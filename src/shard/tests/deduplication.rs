@@ -1,6 +1,7 @@
 //! Messages that come twice, at queues and exchanges that deduplicate.
 
 use super::*;
+use crate::queue::deduplication::Deduplication;
 
 const ENDS: [End; 3] = [End::Stop, End::Kill, End::PowerCut(7)];
 
@@ -169,6 +170,52 @@ fn values_are_forgotten_by_number_and_by_time() {
             assert_eq!(sends(&["4"]), ["4"]);
         }
     }
+}
+
+#[test]
+fn a_restart_with_messages_that_wait_remembers_the_newest_values() {
+    for (end, of_exchange) in ENDS.into_iter().flat_map(|end| [(end, false), (end, true)]) {
+        let mut cores = Cores::new(2);
+        cores.pass_time(1_700_000_000_000);
+        let client = cores.connect(0);
+        let exchange = scenes(&mut cores, client, of_exchange);
+        cores.call(client, ConfirmSelect { nowait: false });
+        for value in ["1", "2", "3", "4", "5", "6"] {
+            cores.send(client, &message(exchange, "q", Some(value), value));
+        }
+        cores.restart(end);
+        let client = cores.connect(0);
+        for value in ["4", "5", "6", "1"] {
+            cores.send(client, &message(exchange, "q", Some(value), "again"));
+        }
+        let found = cores.get_all(client, "q");
+        let again = found.iter().filter(|body| body.ends_with("again"));
+        assert_eq!(
+            again.count(),
+            1,
+            "{end:?}, of an exchange: {of_exchange}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_value_whose_stub_a_power_cut_took_outlives_its_message() {
+    let mut cores = Cores::new(1);
+    let client = cores.connect(0);
+    cores.declare_with(client, "q", true, deduplicating());
+    cores.send(client, &message("", "q", Some("a"), "first"));
+    let slot = cores.shards[0].queues.slots_in_use()[0];
+    let queue = cores.shards[0].queues.get_mut(slot).expect("it is declared");
+    let settings = queue.settings.deduplication.clone();
+    let mut forgetful = Deduplication::new(settings.expect("it deduplicates"));
+    forgetful.remember(b"a", 0, None);
+    queue.deduplication = Some(Box::new(forgetful));
+    cores.shards[0].complete_stubs(slot);
+    assert_eq!(cores.get_all(client, "q"), ["first"]);
+    cores.restart(End::Kill);
+    let client = cores.connect(0);
+    cores.send(client, &message("", "q", Some("a"), "again"));
+    assert_eq!(cores.get_all(client, "q"), Vec::<String>::new());
 }
 
 #[test]
