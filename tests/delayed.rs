@@ -12,6 +12,7 @@ use lanemq::protocol::method::*;
 use lanemq::protocol::properties::PropertiesBuilder;
 use lanemq::runtime::{available_cpus, unix_milliseconds};
 use lanemq::shard::settings::Random;
+use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -299,7 +300,10 @@ fn delayed_messages_come_at_their_time_and_none_is_lost() {
     drop(consumer);
     let mut consumer = Client::connect(broker.address).expect("the broker accepts");
     let watch = StallWatch::start(&cpus);
+    // Before the traffic's clients, if it may: a delivery has come when its client could read it.
+    let _may_not = setpriority_process(None, -10);
     let taken = take_due(&mut consumer, &mut seen, seconds);
+    let _may_not = setpriority_process(None, 0);
     let stalls = watch.stop();
     let passed = traffic.stop();
     assert!(!taken.is_empty(), "some fall due in {seconds} s");
