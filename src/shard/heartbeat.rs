@@ -1,6 +1,6 @@
-//! The story of time, ten times a second: heartbeats, handshakes that take too long, deliveries that are not settled in time
-//! ([`overdue`](super::overdue)), buffers nobody uses, a look at memory and disk ([`alarm`](super::alarm)), and the log's
-//! durable mark.
+//! The story of time: ten times a second a look at memory and disk ([`alarm`](super::alarm)) and the log's durable mark; once
+//! a second heartbeats, handshakes that take too long, deliveries that are not settled in time
+//! ([`overdue`](super::overdue)), and buffers nobody uses.
 
 use super::Shard;
 use super::overdue::Timeouts;

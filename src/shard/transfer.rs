@@ -1,4 +1,5 @@
-//! The story of a message that a queue gives up: dropped, or published again by the broker itself (dead letters).
+//! The story of a message that a queue gives up: dropped, or published again by the broker itself, as a dead letter
+//! ([`dead_letter`](super::dead_letter)) or because its delay is over ([`delay`](super::delay)).
 //!
 //! ```text
 //!   ready, unacked ──give_up──▶ leaving ──carry_transfers──▶ routed ──▶ queues here ────────────────▶ settled
@@ -18,16 +19,11 @@ use super::publish::Run;
 use super::queues::NO_SLOT;
 use crate::channel::{Confirms, Destination};
 use crate::metrics::ShardCounters;
-use crate::model::{
-    ChannelNumber, ConnectionId, Content, FieldTable, FieldTableRef, PublishSequence, QueueId, QueueSequence,
-    ShardId, ShortString,
-};
-use crate::protocol::properties::{PERSISTENT, Properties, PropertiesBuilder};
-use crate::queue::dead_letter::{Death, DeathReason, headers_after, is_cycle};
+use crate::model::{ChannelNumber, ConnectionId, Content, PublishSequence, QueueId, QueueSequence, ShardId};
+use crate::protocol::properties::{PERSISTENT, PropertiesBuilder};
+use crate::queue::dead_letter::DeathReason;
 use crate::queue::{Entry, Locator};
-use crate::routing::{DELAY, delay_of};
 use crate::storage::SettleKind;
-use crate::topology::MemoryKind;
 use std::collections::VecDeque;
 
 /// Messages that one tick carries.
@@ -83,17 +79,6 @@ impl Transfers {
     pub(super) fn refused_bytes(&self) -> u64 {
         self.refused_bytes
     }
-}
-
-/// A message for a dead letter exchange, in one stretch.
-struct DeadLetter {
-    exchange: ShortString,
-    routing_key: ShortString,
-    /// Keys of its `CC` and `BCC`, unless it got a new key.
-    further_keys: Vec<Vec<u8>>,
-    headers: FieldTable,
-    bytes: Vec<u8>,
-    place: Place,
 }
 
 impl Shard {
@@ -236,58 +221,6 @@ impl Shard {
         });
     }
 
-    /// Publishes a dead message to its queue's dead letter exchange. Returns the number under which other cores confirm it,
-    /// if it went to some.
-    fn publish_dead_letter(
-        &mut self,
-        queue_slot: u32,
-        content: Content<'_>,
-        reason: DeathReason,
-    ) -> Option<PublishSequence> {
-        let (vhost, letter) = self.dead_letter(queue_slot, content, reason)?;
-        let destinations = self.dead_letter_destinations(&vhost, &letter, reason);
-        let run = Run {
-            exchange: letter.exchange.as_bytes(),
-            routing_key: letter.routing_key.as_bytes(),
-            bytes: &letter.bytes,
-            places: std::slice::from_ref(&letter.place),
-            shared: None,
-        };
-        self.distribute_itself(&run, &destinations)
-    }
-
-    /// Publishes a message whose delay is over, by the rules of its delayed exchange, under the names it came with. Its delay
-    /// is negative from now on: it is over wherever the message goes.
-    fn publish_due(&mut self, queue_slot: u32, content: Content<'_>) -> Option<PublishSequence> {
-        let queue = self.queues.get_mut(queue_slot)?;
-        let (id, vhost, memory) = (queue.id, queue.vhost.clone(), queue.settings.memory.clone()?);
-        let properties = Properties::trusted(content.properties);
-        let headers = match memory.kind {
-            MemoryKind::Delayed => properties.headers().map(without_delay),
-            _ => properties.headers().map(FieldTableRef::to_owned),
-        };
-        let further_keys = crate::channel::copy_keys(properties);
-        let keys: Vec<&[u8]> = std::iter::once(content.routing_key)
-            .chain(further_keys.iter().map(Vec::as_slice))
-            .collect();
-        let exchange = memory.exchange.as_bytes();
-        let builder = PropertiesBuilder {
-            headers: headers.as_ref().map(FieldTable::as_ref),
-            ..PropertiesBuilder::from(properties)
-        };
-        let (bytes, place) = rewritten(&builder, content.body);
-        let properties = &bytes[..place.properties.1 as usize];
-        let found = self.destinations_from(id, (vhost.as_bytes(), exchange), &keys, properties);
-        let run = Run {
-            exchange: content.exchange,
-            routing_key: content.routing_key,
-            bytes: &bytes,
-            places: std::slice::from_ref(&place),
-            shared: None,
-        };
-        self.distribute_itself(&run, &found.unwrap_or_default())
-    }
-
     /// Gives a message of the broker's own to its queues. Returns its number if other cores will confirm it.
     pub(super) fn distribute_itself(
         &mut self,
@@ -311,82 +244,6 @@ impl Shard {
         let itself = self.itself();
         self.forward(itself, ChannelNumber(0), run, destinations, Some(number));
         Some(number)
-    }
-
-    /// The message as it goes on, and the vhost it is in; `None` if its queue has no dead letter exchange any more.
-    fn dead_letter(
-        &mut self,
-        queue_slot: u32,
-        content: Content<'_>,
-        reason: DeathReason,
-    ) -> Option<(ShortString, DeadLetter)> {
-        let seconds = self.unix_milliseconds / 1000;
-        let queue = self.queues.get_mut(queue_slot)?;
-        self.counters.messages_dead_lettered += 1;
-        let target = queue.settings.dead_letter.as_ref()?;
-        let properties = Properties::trusted(content.properties);
-        let headers = headers_after(
-            properties.headers(),
-            &Death {
-                reason,
-                queue: queue.name.as_bytes(),
-                exchange: content.exchange,
-                routing_key: content.routing_key,
-                expiration: properties.expiration(),
-                seconds,
-                is_rekeyed: target.routing_key.is_some(),
-            },
-        );
-        let further_keys = match target.routing_key {
-            Some(_) => Vec::new(),
-            None => crate::channel::copy_keys(properties),
-        };
-        let routing_key = match &target.routing_key {
-            Some(key) => key.clone(),
-            None => ShortString::new(content.routing_key)?,
-        };
-        let builder = PropertiesBuilder {
-            headers: Some(headers.as_ref()),
-            expiration: None,
-            is_marked_blind: properties.is_marked_blind() && target.routing_key.is_none(),
-            ..PropertiesBuilder::from(properties)
-        };
-        let (bytes, place) = rewritten(&builder, content.body);
-        let letter = DeadLetter {
-            exchange: target.exchange.clone(),
-            routing_key,
-            further_keys,
-            headers,
-            bytes,
-            place,
-        };
-        Some((queue.vhost.clone(), letter))
-    }
-
-    /// The queues a dead letter goes to: none of those where it would run in circles. An exchange that is not there drops
-    /// it, as in RabbitMQ.
-    fn dead_letter_destinations(
-        &mut self,
-        vhost: &ShortString,
-        letter: &DeadLetter,
-        reason: DeathReason,
-    ) -> Vec<Destination> {
-        let keys: Vec<&[u8]> = std::iter::once(letter.routing_key.as_bytes())
-            .chain(letter.further_keys.iter().map(Vec::as_slice))
-            .collect();
-        let properties = &letter.bytes[..letter.place.properties.1 as usize];
-        let exchange = letter.exchange.as_bytes();
-        let found = self.destinations_of(vhost.as_bytes(), exchange, &keys, properties);
-        let Ok(mut destinations) = found else {
-            return Vec::new();
-        };
-        if reason != DeathReason::Rejected {
-            destinations.retain(|destination| {
-                let queue = self.topology.queue_by_id(destination.queue);
-                !queue.is_some_and(|queue| is_cycle(letter.headers.as_ref(), queue.name.as_bytes()))
-            });
-        }
-        destinations
     }
 
     /// A stored message in one stretch.
@@ -439,7 +296,7 @@ impl Shard {
 }
 
 /// A message with other properties, in one stretch.
-fn rewritten(properties: &PropertiesBuilder<'_>, body: &[u8]) -> (Vec<u8>, Place) {
+pub(super) fn rewritten(properties: &PropertiesBuilder<'_>, body: &[u8]) -> (Vec<u8>, Place) {
     let headers_length = properties.headers.map_or(0, |headers| headers.as_bytes().len());
     let mut bytes = Vec::with_capacity(body.len() + headers_length + 64);
     properties.encode(&mut bytes);
@@ -452,19 +309,6 @@ fn rewritten(properties: &PropertiesBuilder<'_>, body: &[u8]) -> (Vec<u8>, Place
         expires: properties.expiration.is_some(),
     };
     (bytes, place)
-}
-
-/// The headers, with the delay made negative.
-fn without_delay(headers: FieldTableRef<'_>) -> FieldTable {
-    let delay = delay_of(Some(headers)).unwrap_or(0) as i64;
-    headers
-        .iter()
-        .map_while(Result::ok)
-        .fold(FieldTable::builder(), |table, (name, value)| match name {
-            DELAY => table.long(name, -delay),
-            _ => table.value(name, value),
-        })
-        .build()
 }
 
 fn count_death(counters: &mut ShardCounters, reason: DeathReason) {
