@@ -50,10 +50,17 @@
 //!    otherwise (consume, get, purge) is in [`shard::owner`].
 //!
 //! A message that does not end by an ack has stories of its own. A queue with rules takes its messages one by one, in
-//! [`shard::admit`]; what runs out leaves by [`shard::expire`], which the core's time index wakes; what is given up, or whose
-//! delay is over, is published once more by [`shard::transfer`]. Exchanges that remember do so in a queue
+//! [`shard::admit`]; what runs out leaves by [`shard::expire`], which the core's time index wakes; what is given up is
+//! published once more by [`shard::transfer`], as a [`shard::dead_letter`] or because its [`shard::delay`] is over. Exchanges that remember do so in a queue
 //! ([`topology`]'s memory): delays, [`shard::history`], [`shard::deduplicate`]. A commit is [`shard::transaction`], a reply
 //! straight to its requester [`shard::reply`].
+//!
+//! Around the messages: [`shard::connect`] and [`shard::close`] begin and end connections and channels, [`shard::obey`] has
+//! qos and recover, [`shard::overdue`] the time in which deliveries are to be settled, [`shard::heartbeat`] all other time.
+//! What is declared goes by [`shard::declare`] to the one core that decides ([`shard::decide`], [`shard::control`]), and from
+//! there to all ([`shard::control_change`]); [`shard::permit`] asks who may, [`shard::in_force`] applies policies,
+//! [`shard::import`] a file of definitions. A start is [`shard::start`] and [`shard::recover`]. What a message asks for when
+//! it is published (user-id, CC, expiration) is judged by [`channel::examine`].
 //!
 //! A message has four forms on its way: [`RecognisedPublish`](protocol::publish::RecognisedPublish) is where its parts lie
 //! in a buffer; a [`Place`](shard::mailbox::Place) in a run the same, checked, with the target named once for all; a

@@ -18,7 +18,7 @@
 //! A queue does not know what a message says: an `Entry` tells where its content lies, and `Arena` is one such
 //! place, the queue's memory for small ones. It knows no names, no arguments, no permissions, no delivery tags, no
 //! disk: its shard logs what must be logged, sends what is delivered, and drops content whose entry comes back.
-//! Nor does it limit its length; that is its shard's to refuse.
+//! Nor does it limit its length; its shard asks [`Limits`] and refuses.
 //!
 //! For each message that is pushed, delivered and acknowledged, two slots are written and cleared and a consumer's
 //! counter goes up and down: 25 to 35 ns in all, 15 to 20 ns without ack, 3 ns for a batch that is handed off. No

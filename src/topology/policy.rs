@@ -6,7 +6,7 @@
 //!
 //! | settings | what is in force |
 //! |---|---|
-//! | dead letter exchange and key, overflow, alternate exchange | the argument of the declaration, else the policy's |
+//! | dead letter exchange and key, alternate exchange | the argument of the declaration, else the policy's |
 //! | numeric limits and times | the least of argument, policy and operator policy |
 //! | overflow | without an argument the operator policy's, else the policy's |
 //!
