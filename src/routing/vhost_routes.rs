@@ -6,7 +6,8 @@ use foldhash::fast::FixedState;
 
 use crate::model::{QueueId, ShortString};
 use crate::topology::{
-    Binding, Destination, Exchange, ExchangeMemory, MemoryKind, PREDECLARED_EXCHANGES, Topology,
+    Binding, Deduplicating, Destination, Exchange, ExchangeMemory, MemoryKind, PREDECLARED_EXCHANGES,
+    Topology,
 };
 
 use super::Routed;
@@ -28,6 +29,8 @@ struct ExchangeRoutes {
     table: Table,
     /// The queue it remembers in.
     memory: Option<(QueueId, MemoryKind)>,
+    /// The header by which it deduplicates.
+    deduplication_header: Option<ShortString>,
     internal: bool,
     alternate: Option<ShortString>,
     /// The exchanges it is bound to, with the number of bindings to each.
@@ -61,6 +64,7 @@ impl VhostRoutes {
         let routes = ExchangeRoutes {
             table: Table::new(exchange, &self.hash),
             memory: None,
+            deduplication_header: Deduplicating::of(exchange.arguments.as_ref()).map(|asked| asked.header),
             internal: exchange.internal,
             alternate: exchange.alternate.clone(),
             exchange_targets: BTreeMap::new(),
@@ -201,10 +205,23 @@ impl ExchangeRoutes {
             Some((memory, _)) if envelope.from_memory == Some(memory) => {
                 self.table.route(envelope, topology, routed);
             }
+            // Exchanges that lead to each other would pass a message round for ever that none of them remembers.
+            Some((_, MemoryKind::Deduplication))
+                if envelope.from_memory.is_some() && !self.deduplicates(envelope) =>
+            {
+                self.table.route(envelope, topology, routed);
+            }
             Some((memory, MemoryKind::Deduplication)) => routed.reach(Target::Queue(memory)),
             Some((memory, _)) => self.table.route_remembering(memory, envelope, topology, routed),
             None => self.table.route(envelope, topology, routed),
         }
+    }
+
+    /// Whether the message has what it is remembered by.
+    fn deduplicates(&self, envelope: &Envelope<'_>) -> bool {
+        let header = self.deduplication_header.as_ref();
+        let value = header.and_then(|header| envelope.headers?.get(header.as_bytes()));
+        value.is_some()
     }
 
     fn forget_exchange_target(&mut self, destination: ExchangeSlot) {

@@ -219,6 +219,41 @@ fn a_value_whose_stub_a_power_cut_took_outlives_its_message() {
 }
 
 #[test]
+fn exchanges_that_lead_to_each_other_pass_a_message_on_once() {
+    let mut cores = Cores::new(2);
+    let client = cores.connect(0);
+    declare_exchange(&mut cores, client, 1);
+    let arguments = deduplicating().build();
+    let declare = ExchangeDeclare {
+        exchange: b"y",
+        kind: b"fanout",
+        passive: false,
+        durable: true,
+        auto_delete: false,
+        internal: false,
+        nowait: false,
+        arguments: arguments.as_ref(),
+    };
+    cores.call(client, declare);
+    let none = FieldTable::default();
+    for (source, destination) in [(b"x", b"y"), (b"y", b"x")] {
+        let bind = ExchangeBind {
+            destination,
+            source,
+            routing_key: b"q",
+            nowait: false,
+            arguments: none.as_ref(),
+        };
+        cores.call(client, bind);
+    }
+    cores.read(client);
+    for value in [None, Some("a")] {
+        cores.send(client, &message("x", "q", value, "body"));
+        assert_eq!(cores.get_all(client, "q"), ["body"], "{value:?}");
+    }
+}
+
+#[test]
 fn what_is_remembered_leaves_the_log_when_it_is_forgotten() {
     let mut cores = Cores::new(1);
     let client = cores.connect(0);
