@@ -245,8 +245,11 @@ impl Log {
             return Err(StorageError::Failed);
         }
         if !self.batch.is_empty() {
+            let length = self.batch.length();
             self.terminate_batch();
             if let Err(error) = self.write_batch() {
+                // What the rest of the tick appends, it reads as well.
+                self.batch.bytes_mut().truncate(length);
                 self.note_failure();
                 return Err(error);
             }

@@ -298,6 +298,12 @@ fn a_failed_write_or_sync_ends_the_log() {
     world.disk.set_faults(Faults::default());
     assert!(matches!(world.log.flush(), Err(StorageError::Failed)));
 
+    // A tick that wrote early goes on, and reads what it appends.
+    world.publish(1, 2);
+    for held in world.held.values() {
+        assert_eq!(world.log.read(held.position).content.body, body_of(held.body));
+    }
+
     let mut world = World::new();
     world.publish(1, 1);
     world.flush();
