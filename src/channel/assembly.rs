@@ -20,6 +20,9 @@ const RESERVE_BYTES_MAX: usize = 1 << 20;
 /// A message with a body of so many bytes is put together in the stretch that a queue keeps, so that it need not be copied.
 const STRETCH_BYTES_MIN: u64 = 16 * 1024;
 
+/// Largest body that any configuration allows, as in RabbitMQ.
+const BODY_BYTES_MAX: u64 = 512 << 20;
+
 /// Longer properties are checked each time they come: a channel keeps little while it is idle.
 const KNOWN_PROPERTIES_BYTES_MAX: usize = 1024;
 
@@ -88,13 +91,20 @@ pub enum AssemblyError {
         /// Bytes allowed.
         limit: u64,
     },
+    /// A body that no broker may be configured to take.
+    #[error("content body size {size} exceeds maximum allowed size {BODY_BYTES_MAX}")]
+    Enormous {
+        /// Bytes announced.
+        size: u64,
+    },
 }
 
 impl AssemblyError {
-    /// The refusal: a message that is too large closes its channel (406), all else the connection (505, 501).
+    /// The refusal: a message that is too large closes its channel (406), all else the connection (501, 502, 505).
     pub fn refusal(&self) -> Refusal {
         let code = match self {
             AssemblyError::TooLarge { .. } => ReplyCode::PreconditionFailed,
+            AssemblyError::Enormous { .. } => ReplyCode::FrameError,
             AssemblyError::Properties => ReplyCode::SyntaxError,
             _ => ReplyCode::UnexpectedFrame,
         };
@@ -160,13 +170,19 @@ impl Assembly {
     /// A content header came. Returns whether the message is complete.
     ///
     /// # Errors
-    /// 505 when none was expected, 406 when its body is above `size_max`, 502 when its properties are malformed.
+    /// 505 when none was expected, 501 when its body is above 512 MiB, 406 when it is above `size_max`, 502 when its
+    /// properties are malformed.
     pub fn header(&mut self, header: &ContentHeader<'_>, size_max: u64) -> Result<bool, AssemblyError> {
         match self.state {
             State::AwaitHeader if header.class_id == BASIC_CLASS => {}
             State::AwaitHeader => return Err(AssemblyError::OtherClass(header.class_id)),
             State::AwaitBody { .. } => return Err(AssemblyError::ExpectedBody),
             State::Idle => return Err(AssemblyError::ExpectedMethod),
+        }
+        if header.body_size > BODY_BYTES_MAX {
+            return Err(AssemblyError::Enormous {
+                size: header.body_size,
+            });
         }
         if header.body_size > size_max {
             return Err(AssemblyError::TooLarge {
@@ -394,6 +410,20 @@ mod tests {
         assert_eq!(
             refusal.reply_text(),
             "PRECONDITION_FAILED - message size 10 is larger than configured max size 9"
+        );
+    }
+
+    #[test]
+    fn a_message_above_512_mib_closes_the_connection() {
+        let mut assembly = Assembly::default();
+        assembly.begin(b"frame", &publish()).expect("nothing in progress");
+        let refusal = assembly
+            .header(&header((512 << 20) + 1), 9)
+            .expect_err("no body may be so long")
+            .refusal();
+        assert_eq!(
+            refusal.reply_text(),
+            "FRAME_ERROR - content body size 536870913 exceeds maximum allowed size 536870912"
         );
     }
 }

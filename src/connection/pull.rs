@@ -368,9 +368,11 @@ impl Connection {
             Err(error @ AssemblyError::TooLarge { .. }) => {
                 Step::RefuseChannel(number, error.refusal(), PUBLISH)
             }
-            Err(error @ (AssemblyError::ExpectedMethod | AssemblyError::Properties)) => {
-                Step::Refuse(error.refusal(), (0, 0))
-            }
+            Err(
+                error @ (AssemblyError::ExpectedMethod
+                | AssemblyError::Properties
+                | AssemblyError::Enormous { .. }),
+            ) => Step::Refuse(error.refusal(), (0, 0)),
             Err(error) => Step::Refuse(error.refusal(), PUBLISH),
         }
     }
