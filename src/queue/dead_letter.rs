@@ -99,6 +99,14 @@ pub fn headers_after(headers: Option<FieldTableRef<'_>>, death: &Death<'_>) -> F
     entries.into_iter().fold(FieldTable::builder(), add).build()
 }
 
+/// Whether a message with these headers has died in `queue`, or in any if none is named.
+pub fn has_died(headers: FieldTableRef<'_>, queue: Option<&[u8]>) -> bool {
+    let is_there = |death: FieldTableRef<'_>| {
+        queue.is_none_or(|queue| death.get(b"queue") == Some(FieldValue::LongString(queue)))
+    };
+    former_deaths(headers).is_some_and(|deaths| tables(deaths).any(is_there))
+}
+
 /// Whether a message with these headers, the death that sends it among them, would run in a circle in `queue`: it died
 /// there before, and nobody has rejected it since.
 pub fn is_cycle(headers: FieldTableRef<'_>, queue: &[u8]) -> bool {

@@ -1,11 +1,12 @@
 //! `Deduplication`: the values that a queue has seen lately, each in one message's header.
 //!
 //! ```text
-//!   known    every value that is remembered                      is this one new?
+//!   known    every value that is remembered, and since when      is this one new?
 //!   order    oldest ─ … ─ newest, with its time and its stub      who goes when there are too many, or time has passed
 //! ```
 //!
-//! A value counts from when it first came; that it comes again does not keep it. What survives a restart has a stub: a
+//! A value counts from when it first came; that it comes again does not keep it. When its time is over it counts no more,
+//! though it may still stand here: what is over goes in slices. What survives a restart has a stub: a
 //! message without a body, of an exchange that no client can have, which the queue keeps aside and the log holds. A value
 //! above 255 bytes is remembered by its SHA-256.
 
@@ -13,7 +14,7 @@ use crate::model::{FieldTableRef, QueueSequence};
 use crate::topology::Deduplicating;
 use crate::topology::erlang_term::value_text;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// The exchange that stubs are of. Its name is reserved (§ `amq.`), so that no message of a client can be.
@@ -25,9 +26,11 @@ const VALUE_BYTES_MAX: usize = 255;
 #[derive(Debug)]
 pub struct Deduplication {
     settings: Deduplicating,
-    known: BTreeSet<Arc<[u8]>>,
+    known: BTreeMap<Arc<[u8]>, u64>,
     order: VecDeque<Remembered>,
     value_bytes: usize,
+    stub_count: usize,
+    is_watched: bool,
 }
 
 #[derive(Debug)]
@@ -43,9 +46,11 @@ impl Deduplication {
     pub fn new(settings: Deduplicating) -> Self {
         Self {
             settings,
-            known: BTreeSet::new(),
+            known: BTreeMap::new(),
             order: VecDeque::new(),
             value_bytes: 0,
+            stub_count: 0,
+            is_watched: false,
         }
     }
 
@@ -62,16 +67,19 @@ impl Deduplication {
         })
     }
 
-    /// Whether the value is remembered.
-    pub fn knows(&self, value: &[u8]) -> bool {
-        self.known.contains(value)
+    /// Whether the value is remembered, and counts at `now`.
+    pub fn knows(&self, value: &[u8], now: u64) -> bool {
+        self.known
+            .get(value)
+            .is_some_and(|&since| !self.is_over(since, now))
     }
 
     /// Remembers a new value that came at `since`, with its stub if it has one.
     pub fn remember(&mut self, value: &[u8], since: u64, stub: Option<QueueSequence>) {
         let value: Arc<[u8]> = value.into();
         self.value_bytes += value.len();
-        self.known.insert(value.clone());
+        self.stub_count += usize::from(stub.is_some());
+        self.known.insert(value.clone(), since);
         self.order.push_back(Remembered { value, since, stub });
     }
 
@@ -79,26 +87,57 @@ impl Deduplication {
     pub fn complete(&mut self, mut stub: impl FnMut(&[u8]) -> QueueSequence) {
         for remembered in self.order.iter_mut().filter(|value| value.stub.is_none()) {
             remembered.stub = Some(stub(&remembered.value));
+            self.stub_count += 1;
         }
     }
 
-    /// Forgets a value that is one too many, or whose time is over at `now`. Returns its stub, which may go; call until `None`.
+    /// Forgets the oldest value if it is one too many, or its time is over at `now`. Returns its stub, which may go; call
+    /// until `None`.
     pub fn forget_one(&mut self, now: u64) -> Option<Option<QueueSequence>> {
         let oldest = self.order.front()?;
-        let is_over = |ttl: u64| oldest.since.saturating_add(ttl) <= now;
         let is_too_many = self.order.len() as u64 > self.settings.cache_size;
-        if !is_too_many && !self.settings.cache_ttl.is_some_and(is_over) {
-            return None;
+        match is_too_many || self.is_over(oldest.since, now) {
+            true => self.forget_oldest(),
+            false => None,
         }
+    }
+
+    /// Forgets the oldest value, whose place is needed. Returns its stub, which may go; `None` if nothing is remembered.
+    pub fn forget_oldest(&mut self) -> Option<Option<QueueSequence>> {
         let forgotten = self.order.pop_front()?;
-        self.known.remove(&forgotten.value);
+        if self.known.get(&forgotten.value) == Some(&forgotten.since) {
+            self.known.remove(&forgotten.value);
+        }
         self.value_bytes -= forgotten.value.len();
+        self.stub_count -= usize::from(forgotten.stub.is_some());
         Some(forgotten.stub)
+    }
+
+    /// When the oldest value's time is over, if somebody has to begin to watch for it: told once until
+    /// [`unwatch`](Self::unwatch).
+    pub fn watch(&mut self) -> Option<u64> {
+        let over_at = self.order.front()?.since.saturating_add(self.settings.cache_ttl?);
+        (!std::mem::replace(&mut self.is_watched, true)).then_some(over_at)
+    }
+
+    /// Nobody watches any more for the time when a value is over.
+    pub fn unwatch(&mut self) {
+        self.is_watched = false;
+    }
+
+    fn is_over(&self, since: u64, now: u64) -> bool {
+        let ttl = self.settings.cache_ttl;
+        ttl.is_some_and(|ttl| since.saturating_add(ttl) <= now)
+    }
+
+    /// How many values have a stub.
+    pub fn stub_count(&self) -> usize {
+        self.stub_count
     }
 
     /// Bytes of memory that it takes, to a few for each value.
     pub fn memory_bytes(&self) -> usize {
-        self.value_bytes + self.order.len() * (2 * size_of::<Remembered>() + 2 * size_of::<usize>())
+        self.value_bytes + self.order.len() * (2 * size_of::<Remembered>() + 3 * size_of::<usize>())
     }
 }
 
@@ -123,7 +162,7 @@ mod tests {
         }
         assert_eq!(seen.forget_one(9), Some(Some(QueueSequence(0))));
         assert_eq!(seen.forget_one(9), None);
-        assert!(!seen.knows(b"a") && seen.knows(b"b") && seen.knows(b"c"));
+        assert!(!seen.knows(b"a", 9) && seen.knows(b"b", 9) && seen.knows(b"c", 9));
     }
 
     #[test]
@@ -131,10 +170,24 @@ mod tests {
         let mut seen = deduplication(10, Some(100));
         seen.remember(b"a", 0, None);
         seen.remember(b"b", 50, None);
+        assert_eq!(seen.watch(), Some(100));
+        assert_eq!(seen.watch(), None, "it is watched");
+        assert!(seen.knows(b"a", 99) && !seen.knows(b"a", 100));
         assert_eq!(seen.forget_one(99), None);
         assert_eq!(seen.forget_one(100), Some(None));
         assert_eq!(seen.forget_one(100), None);
-        assert!(!seen.knows(b"a") && seen.knows(b"b"));
+        assert!(!seen.knows(b"a", 100) && seen.knows(b"b", 100));
+        seen.unwatch();
+        assert_eq!(seen.watch(), Some(150));
+    }
+
+    #[test]
+    fn a_value_that_comes_again_when_its_time_is_over_is_a_new_one() {
+        let mut seen = deduplication(10, Some(100));
+        seen.remember(b"a", 0, Some(QueueSequence(1)));
+        seen.remember(b"a", 120, Some(QueueSequence(2)));
+        assert_eq!(seen.forget_one(150), Some(Some(QueueSequence(1))));
+        assert!(seen.knows(b"a", 150) && seen.stub_count() == 1);
     }
 
     #[test]

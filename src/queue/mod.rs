@@ -508,6 +508,9 @@ impl Queue {
 
     // Questions
 
+    /// Bytes that knowing of one message takes which is neither ready nor unacked.
+    pub const LEAVING_BYTES: usize = size_of::<Option<Entry>>();
+
     /// Bytes that knowing of its messages takes, whatever is held for more to come.
     pub fn index_bytes(&self) -> usize {
         let entries = self.ready.len() + self.leaving.len();

@@ -22,6 +22,10 @@ const BUCKET_MILLISECONDS: u64 = 1 << BUCKET_BITS;
 /// Sequences are kept in 48 bits: a million messages a second for nine years.
 const SEQUENCE_BITS: u32 = 48;
 const SEQUENCE_MASK: u64 = (1 << SEQUENCE_BITS) - 1;
+/// Numbers that stand for what is no message, in place of a sequence.
+const COMMON_DEADLINE: u64 = 0;
+const QUEUE_LEASE: u64 = SEQUENCE_MASK;
+const REMEMBERED_VALUE: u64 = SEQUENCE_MASK - 1;
 /// Items that one sweep needs to be worth its while.
 const SWEEP_MIN: usize = 4096;
 
@@ -32,6 +36,8 @@ pub enum Occasion {
     CommonDeadline,
     /// The queue itself, if nobody has used it.
     QueueLease,
+    /// The oldest of the values that the queue remembers.
+    RememberedValue,
     /// The message in this place.
     Message(u64),
 }
@@ -189,8 +195,9 @@ impl TimeIndex {
 impl FarItem {
     fn of(due: &Due) -> Self {
         let what = match due.occasion {
-            Occasion::CommonDeadline => 0,
-            Occasion::QueueLease => SEQUENCE_MASK,
+            Occasion::CommonDeadline => COMMON_DEADLINE,
+            Occasion::QueueLease => QUEUE_LEASE,
+            Occasion::RememberedValue => REMEMBERED_VALUE,
             Occasion::Message(sequence) => sequence & SEQUENCE_MASK,
         };
         let when = due.at & (BUCKET_MILLISECONDS - 1);
@@ -207,8 +214,9 @@ impl FarItem {
             queue_slot: self.queue_slot,
             queue_stamp: self.queue_stamp,
             occasion: match self.when_and_what & SEQUENCE_MASK {
-                0 => Occasion::CommonDeadline,
-                SEQUENCE_MASK => Occasion::QueueLease,
+                COMMON_DEADLINE => Occasion::CommonDeadline,
+                QUEUE_LEASE => Occasion::QueueLease,
+                REMEMBERED_VALUE => Occasion::RememberedValue,
                 sequence => Occasion::Message(sequence),
             },
         }
@@ -239,16 +247,19 @@ mod tests {
         for (at, sequence) in [(90_000, 1), (20, 2), (1_000_000, 3), (20, 4)] {
             index.insert(message(at, sequence));
         }
-        index.insert(Due {
-            occasion: Occasion::QueueLease,
-            ..message(30, 0)
-        });
+        for (at, occasion) in [(30, Occasion::QueueLease), (50_000, Occasion::RememberedValue)] {
+            index.insert(Due {
+                occasion,
+                ..message(at, 0)
+            });
+        }
         index.advance(25, 1000);
         assert_eq!(pop_all(&mut index, 25), [message(20, 2), message(20, 4)]);
         index.advance(90_000, 0);
         let due = pop_all(&mut index, 90_000);
         assert_eq!(due[0].occasion, Occasion::QueueLease);
-        assert_eq!(due[1..], [message(90_000, 1)]);
+        assert_eq!(due[1].occasion, Occasion::RememberedValue);
+        assert_eq!(due[2..], [message(90_000, 1)]);
         assert_eq!(index.len(), 1);
         assert!(index.next_due().is_some_and(|at| at <= 1_000_000));
     }

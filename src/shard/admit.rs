@@ -68,7 +68,7 @@ impl Shard {
                 if self.queues.get_mut(slot).is_none_or(|queue| queue.is_frozen) {
                     continue;
                 }
-                if self.is_duplicate(slot, run.content(at)) {
+                if self.is_duplicate(slot, run, at) {
                     // Its publisher hears of it when the first one is safe.
                     let queue = self.queues.get_mut(slot).expect("just asked");
                     must_sync |= queue.durable && (run.places[at].is_persistent || queue.is_quorum());

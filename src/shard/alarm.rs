@@ -5,8 +5,9 @@
 //! Connections").
 //!
 //! An alarm is about what queues hold, of which consumers make an end. Messages whose bodies are still coming raise none
-//! and keep none up: a connection that waits could not finish them. So it is with what transactions keep. They may take what the budget has left, and at least
-//! the size of the largest message; beyond that, the connection that holds the most is closed.
+//! and keep none up: a connection that waits could not finish them. So it is with what transactions keep. They may take what
+//! the budget has left, and at least the size of the largest message; beyond that, the connection that holds the most is
+//! closed. What deduplication remembers raises none either, and has a bound of its own ([`deduplicate`](super::deduplicate)).
 //!
 //! Not part of the budget: receive buffers, what a connection that waits has sent already (a receive buffer at most), and
 //! output (`limits.output_bytes_max`).
@@ -66,6 +67,8 @@ pub struct Alarms {
     looked_at_disk: Moment,
     /// Bytes of messages in queues, at the last look.
     queued_bytes: u64,
+    /// Whether values that deduplication remembers take as much as they may.
+    is_memory_for_values_full: bool,
 }
 
 impl Alarms {
@@ -81,6 +84,16 @@ impl Alarms {
         self.of_core
             .iter()
             .fold(Shortage::default(), |all, &one| all.or(one))
+    }
+
+    /// Whether a value that is to be remembered takes the place of another.
+    pub(super) fn is_memory_for_values_full(&self) -> bool {
+        self.is_memory_for_values_full
+    }
+
+    /// Notes whether remembered values take as much as they may. Returns whether that has changed.
+    pub(super) fn note_memory_for_values(&mut self, is_full: bool) -> bool {
+        std::mem::replace(&mut self.is_memory_for_values_full, is_full) != is_full
     }
 
     /// A connection that waited has gone.
@@ -102,6 +115,7 @@ impl Shard {
         let mut shortage = self.own_shortage();
         shortage.memory = self.is_low_on_memory(shortage.memory);
         self.bound_unfinished();
+        self.watch_remembered();
         if now.milliseconds_since(self.alarms.looked_at_disk) >= DISK_MILLISECONDS {
             self.alarms.looked_at_disk = now;
             shortage.disk = self.is_low_on_disk(shortage.disk);

@@ -39,6 +39,7 @@ impl Shard {
             bytes: &letter.bytes,
             places: std::slice::from_ref(&letter.place),
             shared: None,
+            is_by_broker: true,
         };
         self.distribute_itself(&run, &destinations)
     }

@@ -11,28 +11,43 @@
 //! After a power cut no value of a confirmed message is forgotten but those that were too many or too old: a stub that the
 //! cut took is not missed, as the message before it is still in its queue, and recovery reads its value there. A message
 //! that was on its way through an exchange's queue may be passed on again, as any transfer may ([`transfer`](super::transfer)).
+//!
+//! What is remembered is no reason for an alarm, as no consumer makes an end of it. It may take a quarter of a core's memory
+//! budget; then each new value takes the place of its queue's oldest.
 
 use super::Shard;
+use super::publish::Run;
 use super::queues::QueueSlot;
 use super::transfer::Cause;
 use crate::model::{Content, QueueSequence};
 use crate::protocol::properties::Properties;
+use crate::queue::dead_letter::has_died;
 use crate::queue::deduplication::{Deduplication, STUB_EXCHANGE};
-use crate::queue::{Entry, Locator};
+use crate::queue::{Entry, Locator, Occasion};
 use crate::storage::{Log, SettleKind};
+use tracing::warn;
+
+/// Values that may go for one that comes.
+const FORGOTTEN_A_VALUE: usize = 2;
 
 impl Shard {
-    /// Whether the queue remembers the message's value.
-    pub(super) fn is_duplicate(&mut self, queue_slot: u32, content: Content<'_>) -> bool {
-        self.forget_values(queue_slot);
+    /// Whether the queue remembers the value of message `at`. A dead letter that comes back is no second message.
+    pub(super) fn is_duplicate(&mut self, queue_slot: u32, run: &Run<'_>, at: usize) -> bool {
+        let now = self.unix_milliseconds;
         let Some(queue) = self.queues.get_mut(queue_slot) else {
             return false;
         };
         let Some(deduplication) = queue.deduplication.as_deref() else {
             return false;
         };
-        let value = value_of(deduplication, content);
-        let is_known = value.is_some_and(|value| deduplication.knows(&value));
+        let headers = Properties::trusted(run.content(at).properties).headers();
+        // Which exchanges it has passed its deaths do not tell.
+        let died_in = (!queue.passes_on()).then_some(queue.name.as_bytes());
+        if run.is_by_broker && headers.is_some_and(|headers| has_died(headers, died_in)) {
+            return false;
+        }
+        let value = deduplication.value_of(headers);
+        let is_known = value.is_some_and(|value| deduplication.knows(&value, now));
         self.counters.messages_deduplicated += u64::from(is_known);
         is_known
     }
@@ -40,23 +55,30 @@ impl Shard {
     /// Remembers the value of a message that the queue has taken, as durably as the message.
     pub(super) fn remember_value(&mut self, queue_slot: u32, content: Content<'_>, is_logged: bool) {
         let now = self.unix_milliseconds;
+        let is_full = self.alarms.is_memory_for_values_full();
         let Some(queue) = self.queues.get_mut(queue_slot) else {
             return;
         };
-        let Some(deduplication) = queue.deduplication.as_deref_mut() else {
+        let Some(mut deduplication) = queue.deduplication.take() else {
             return;
         };
-        let Some(value) = value_of(deduplication, content) else {
-            return;
-        };
-        let stub = is_logged.then(|| keep_stub(queue, &mut self.log, &value));
-        if let Some(deduplication) = queue.deduplication.as_deref_mut() {
-            deduplication.remember(&value, now, stub);
+        let value = value_of(&deduplication, content).filter(|value| !deduplication.knows(value, now));
+        let mut place_taken = None;
+        if let Some(value) = &value {
+            place_taken = is_full.then(|| deduplication.forget_oldest()).flatten().flatten();
+            let stub = is_logged.then(|| keep_stub(queue, &mut self.log, value));
+            deduplication.remember(value, now, stub);
         }
-        self.forget_values(queue_slot);
+        queue.deduplication = Some(deduplication);
+        place_taken
+            .into_iter()
+            .for_each(|stub| self.release_stub(queue_slot, stub));
+        self.forget_values(queue_slot, FORGOTTEN_A_VALUE);
+        self.watch_values(queue_slot);
     }
 
-    /// After a start: a value whose stub a power cut took gets another, so that it outlives its message.
+    /// After a start: what is one too many goes, and a value whose stub a power cut took gets another, so that it outlives its
+    /// message.
     pub(super) fn complete_stubs(&mut self, queue_slot: u32) {
         let Some(queue) = self.queues.get_mut(queue_slot).filter(|queue| queue.durable) else {
             return;
@@ -66,24 +88,55 @@ impl Shard {
         };
         deduplication.complete(|value| keep_stub(queue, &mut self.log, value));
         queue.deduplication = Some(deduplication);
+        self.forget_values(queue_slot, usize::MAX);
     }
 
-    /// Forgets values that are too many or too old.
-    fn forget_values(&mut self, queue_slot: u32) {
+    /// Forgets values that are too many or too old, `most` of them at most. Returns how many.
+    fn forget_values(&mut self, queue_slot: u32, most: usize) -> usize {
         let now = self.unix_milliseconds;
-        loop {
-            let Some(queue) = self.queues.get_mut(queue_slot) else {
-                return;
-            };
-            let forgotten = queue
-                .deduplication
-                .as_deref_mut()
-                .and_then(|deduplication| deduplication.forget_one(now));
-            match forgotten {
+        for count in 0..most {
+            let queue = self.queues.get_mut(queue_slot);
+            let deduplication = queue.and_then(|queue| queue.deduplication.as_deref_mut());
+            match deduplication.and_then(|deduplication| deduplication.forget_one(now)) {
                 Some(Some(stub)) => self.release_stub(queue_slot, stub),
                 Some(None) => {}
-                None => return,
+                None => return count,
             }
+        }
+        most
+    }
+
+    /// Sees to it that the time index knows when the queue's oldest value is over.
+    pub(super) fn watch_values(&mut self, queue_slot: u32) {
+        if let Some(queue) = self.queues.get_mut(queue_slot)
+            && let Some(over_at) = queue.deduplication.as_deref_mut().and_then(Deduplication::watch)
+        {
+            self.time_index
+                .insert(queue.due(queue_slot, over_at, Occasion::RememberedValue));
+        }
+    }
+
+    /// The time of the queue's oldest value is over: forgets what is, `most` values at most. Returns how many.
+    pub(super) fn forget_due(&mut self, queue_slot: u32, most: usize) -> usize {
+        let queue = self.queues.get_mut(queue_slot);
+        if let Some(deduplication) = queue.and_then(|queue| queue.deduplication.as_deref_mut()) {
+            deduplication.unwatch();
+        }
+        let count = self.forget_values(queue_slot, most);
+        self.watch_values(queue_slot);
+        count
+    }
+
+    /// Looks how much memory remembered values take.
+    pub(super) fn watch_remembered(&mut self) {
+        let bytes: usize = self.queues.iter().map(QueueSlot::remembered_bytes).sum();
+        let is_full = bytes as u64 > self.settings.message_memory_max / 4;
+        if self.alarms.note_memory_for_values(is_full) && is_full {
+            warn!(
+                shard = %self.id, bytes,
+                "deduplication remembers as much as a quarter of the memory budget: each new value takes the place of an \
+                 old one; lower x-cache-size or x-cache-ttl, or raise limits.memory"
+            );
         }
     }
 
@@ -137,7 +190,7 @@ pub(super) fn restore_values(queue: &mut QueueSlot, log: &Log) {
         }
     }
     for (value, since) in without_stub {
-        if !deduplication.knows(&value) {
+        if !deduplication.knows(&value, since) {
             deduplication.remember(&value, since, None);
         }
     }

@@ -45,6 +45,7 @@ impl Shard {
             bytes: &bytes,
             places: std::slice::from_ref(&place),
             shared: None,
+            is_by_broker: true,
         };
         self.distribute_itself(&run, &found.unwrap_or_default())
     }

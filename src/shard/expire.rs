@@ -81,6 +81,7 @@ impl Shard {
                 return self.expire_common(slot, now, most);
             }
             Occasion::QueueLease => self.end_lease(slot, now),
+            Occasion::RememberedValue => return self.forget_due(slot, most),
         }
         1
     }
@@ -174,6 +175,7 @@ impl Shard {
             }
             self.arm_common_deadline(slot);
             self.arm_lease(slot);
+            self.watch_values(slot);
         }
     }
 
@@ -182,7 +184,7 @@ impl Shard {
         let living: usize = self
             .queues
             .iter()
-            .map(|queue| queue.queue.own_deadline_count() + 2)
+            .map(|queue| queue.queue.own_deadline_count() + 3)
             .sum();
         self.is_sweeping = self.time_index.wants_sweep(living);
     }
@@ -199,7 +201,7 @@ impl Shard {
                 .filter(|queue| queue.stamp() == due.queue_stamp);
             queue.is_some_and(|queue| match due.occasion {
                 Occasion::Message(sequence) => queue.queue.deadline(QueueSequence(sequence)) == Some(due.at),
-                Occasion::CommonDeadline | Occasion::QueueLease => true,
+                Occasion::CommonDeadline | Occasion::QueueLease | Occasion::RememberedValue => true,
             })
         };
         self.is_sweeping = self.time_index.sweep(SWEEP_A_TICK, is_alive);

@@ -163,6 +163,7 @@ impl Shard {
             bytes,
             places: std::slice::from_ref(&place),
             shared: Some(self.shared.add(bytes.clone())),
+            is_by_broker: publisher.is_some_and(|publisher| self.is_itself(publisher.connection)),
         };
         self.take_forwarded(queues, publisher, &run);
         run.shared.into_iter().for_each(|slot| self.shared.remove(slot));

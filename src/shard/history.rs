@@ -63,6 +63,7 @@ impl Shard {
             bytes: &bytes,
             places: std::slice::from_ref(&place),
             shared: None,
+            is_by_broker: true,
         };
         self.distribute_itself(&run, &destinations);
     }

@@ -79,6 +79,7 @@ impl Shard {
                     bytes: &batch.bytes,
                     places: &batch.places[places.start as usize..places.end as usize],
                     shared: None,
+                    is_by_broker: publisher.is_some_and(|publisher| self.is_itself(publisher.connection)),
                 };
                 self.take_forwarded(&queues, publisher, &run);
             }

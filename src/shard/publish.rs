@@ -38,6 +38,8 @@ pub(super) struct Run<'a> {
     pub places: &'a [Place],
     /// Where the content of a run of one large message lies counted, if it does.
     pub shared: Option<u32>,
+    /// Whether no client publishes it now, but a broker: it is a dead letter, or its delay is over.
+    pub is_by_broker: bool,
 }
 
 impl<'a> Run<'a> {
@@ -270,6 +272,7 @@ impl Shard {
             bytes,
             places,
             shared: placed.shared,
+            is_by_broker: false,
         };
         let next = if target.immediate {
             self.refuse_at(

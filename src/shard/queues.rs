@@ -357,9 +357,20 @@ impl QueueSlot {
 
     /// Bytes that its messages take here: contents not in the log, and the index.
     pub fn memory_bytes(&self) -> usize {
+        let index_bytes = self.queue.index_bytes().saturating_sub(self.stub_bytes());
+        self.arena.bytes_allocated() + index_bytes
+    }
+
+    /// Bytes that the values take which it remembers.
+    pub fn remembered_bytes(&self) -> usize {
         let values = self.deduplication.as_ref();
-        let values = values.map_or(0, |deduplication| deduplication.memory_bytes());
-        self.arena.bytes_allocated() + self.queue.index_bytes() + values
+        values.map_or(0, |deduplication| deduplication.memory_bytes()) + self.stub_bytes()
+    }
+
+    /// Bytes that knowing of stubs takes.
+    fn stub_bytes(&self) -> usize {
+        let values = self.deduplication.as_ref();
+        values.map_or(0, |deduplication| deduplication.stub_count()) * Queue::LEAVING_BYTES
     }
 
     /// Gives back memory held for messages to come.

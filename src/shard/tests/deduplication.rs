@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::queue::deduplication::Deduplication;
+use crate::shard::queues::QueueSlot;
 
 const ENDS: [End; 3] = [End::Stop, End::Kill, End::PowerCut(7)];
 
@@ -250,6 +251,98 @@ fn exchanges_that_lead_to_each_other_pass_a_message_on_once() {
     for value in [None, Some("a")] {
         cores.send(client, &message("x", "q", value, "body"));
         assert_eq!(cores.get_all(client, "q"), ["body"], "{value:?}");
+    }
+}
+
+#[test]
+fn values_are_forgotten_when_their_time_is_over_though_nobody_publishes() {
+    let mut cores = Cores::new(1);
+    cores.pass_time(1_700_000_000_000);
+    let client = cores.connect(0);
+    cores.declare_with(client, "q", true, deduplicating());
+    for value in ["a", "b"] {
+        cores.send(client, &message("", "q", Some(value), "message"));
+        assert_eq!(cores.get_all(client, "q"), ["message"]);
+        cores.pass_time(400);
+    }
+    let slot = cores.shards[0].queues.slots_in_use()[0];
+    let mut kept = |pass: u64| {
+        cores.pass_time(pass);
+        let queue = cores.shards[0].queues.get_mut(slot).expect("it is declared");
+        queue.queue.live().count()
+    };
+    assert_eq!([kept(199), kept(1), kept(399), kept(1)], [2, 1, 1, 0], "stubs");
+    assert_eq!(kept(100_000), 0);
+}
+
+#[test]
+fn what_is_remembered_raises_no_alarm_and_has_a_bound_of_its_own() {
+    let mut cores = Cores::with_settings(1, |settings| settings.message_memory_max = 1 << 20);
+    let client = cores.connect(0);
+    let many = FieldTable::builder()
+        .boolean("x-message-deduplication", true)
+        .int("x-cache-size", 1_000_000);
+    cores.declare_with(client, "q", true, many);
+    for value in 0..3_500 {
+        cores.send(client, &message("", "q", Some(&format!("{value:0250}")), ""));
+        cores.get_all(client, "q");
+        if value % 100 == 0 {
+            cores.pass_time(1);
+        }
+    }
+    assert!(!cores.shards[0].alarms.is_raised());
+    let remembered = cores.shards[0]
+        .queues
+        .iter()
+        .map(QueueSlot::remembered_bytes)
+        .sum::<usize>();
+    assert!(remembered < 300 << 10, "{remembered} bytes");
+    for (value, passes) in [(3_499, false), (0, true)] {
+        cores.send(client, &message("", "q", Some(&format!("{value:0250}")), "body"));
+        assert_eq!(cores.get_all(client, "q").len(), usize::from(passes), "{value}");
+    }
+}
+
+#[test]
+fn a_dead_letter_that_comes_back_is_no_second_message() {
+    for of_exchange in [false, true] {
+        let mut cores = Cores::new(2);
+        cores.pass_time(1_700_000_000_000);
+        let client = cores.connect(0);
+        declare_exchange(&mut cores, client, 0);
+        let (exchange, work) = match of_exchange {
+            true => ("x", FieldTable::builder()),
+            false => ("", deduplicating()),
+        };
+        // What is rejected waits in another queue, and comes back by the way it took first.
+        let work = work
+            .int("x-lane", 1)
+            .string("x-dead-letter-exchange", "")
+            .string("x-dead-letter-routing-key", "waiting");
+        let waiting = FieldTable::builder()
+            .int("x-message-ttl", 100)
+            .string("x-dead-letter-exchange", exchange)
+            .string("x-dead-letter-routing-key", "work");
+        cores.declare_with(client, "work", true, work);
+        cores.declare_with(client, "waiting", true, waiting);
+        let none = FieldTable::default();
+        let bind = QueueBind {
+            queue: b"work",
+            exchange: b"x",
+            routing_key: b"work",
+            nowait: false,
+            arguments: none.as_ref(),
+        };
+        cores.call(client, bind);
+        cores.send(client, &message(exchange, "work", Some("1"), "once"));
+        for delivery_tag in 1..=3 {
+            let got = cores.get(client, "work", false);
+            assert_eq!(got.as_deref(), Some("once"), "of an exchange: {of_exchange}");
+            cores.send(client, &message(exchange, "work", Some("1"), "again"));
+            cores.reject(client, delivery_tag, false);
+            cores.pass_time(200);
+        }
+        assert_eq!(cores.get_all(client, "work"), ["once"]);
     }
 }
 
