@@ -49,11 +49,12 @@
 //!    notes it, and the tick's end appends all that were noted to the same log (`append_settles`). What a queue is asked
 //!    otherwise (consume, get, purge) is in [`shard::owner`].
 //!
-//! A message that does not end by an ack has stories of its own. A queue with rules takes its messages one by one, in
-//! [`shard::admit`]; what runs out leaves by [`shard::expire`], which the core's time index wakes; what is given up is
-//! published once more by [`shard::transfer`], as a [`shard::dead_letter`] or because its [`shard::delay`] is over. Exchanges that remember do so in a queue
-//! ([`topology`]'s memory): delays, [`shard::history`], [`shard::deduplicate`]. A commit is [`shard::transaction`], a reply
-//! straight to its requester [`shard::reply`].
+//! A message that does not end by an ack has stories of its own. One that finds no queue is [`shard::unroutable`]. A queue
+//! with rules takes its messages one by one, in [`shard::admit`]; what runs out leaves by [`shard::expire`], which the
+//! core's time index wakes; what is given up is published once more by [`shard::transfer`], as a [`shard::dead_letter`] or
+//! because its [`shard::delay`] is over. Exchanges that remember do so in a queue ([`topology`]'s memory): delays,
+//! [`shard::history`], and [`shard::deduplicate`], from where [`shard::pass_on`] takes a message further. A commit is
+//! [`shard::transaction`], a reply straight to its requester [`shard::reply`].
 //!
 //! Around the messages: [`shard::connect`] and [`shard::close`] begin and end connections and channels, [`shard::obey`] has
 //! qos and recover, [`shard::overdue`] the time in which deliveries are to be settled, [`shard::heartbeat`] all other time.

@@ -14,6 +14,9 @@
 //! A sequence between a watermark and the next publish to that owner is confirmed a little later than it could be;
 //! an owner that owes nothing never holds others back.
 //!
+//! A message that an exchange's memory passes on is answered for twice: for its place in the memory, by the owner, and for
+//! its arrival, by the same core as the one which passes it on. Its two watermarks are two entries.
+//!
 //! Owners know a channel by its number, and a word for a channel that was closed may reach the next one of the same
 //! number. So sequences go on where those of the channel before ended, and what a late watermark says of them is true;
 //! only the tags that the publisher sees begin at 1 again. Nacks are rare and kept one by one
@@ -25,6 +28,8 @@ use std::collections::BTreeSet;
 #[derive(Clone, Copy, Debug)]
 struct Owner {
     shard: ShardId,
+    /// Whether it answers for what arrives where it passes it on, not for what it has.
+    passes_on: bool,
     sent: u64,
     safe: u64,
 }
@@ -85,31 +90,48 @@ impl Confirms {
     /// The publish with `sequence` went to `owner`, which will answer.
     #[inline]
     pub fn sent_to(&mut self, owner: ShardId, sequence: PublishSequence) {
-        let progress = self.owner(owner);
+        let progress = self.owner(owner, false);
         debug_assert!(progress.sent <= sequence.0, "sequences are sent in order");
         progress.sent = sequence.0;
     }
 
-    /// Highest sequence that went to `owner`.
-    pub fn sent(&self, owner: ShardId) -> PublishSequence {
-        PublishSequence(
-            self.owners
-                .iter()
-                .find(|o| o.shard == owner)
-                .map_or(0, |o| o.sent),
-        )
+    /// `owner` passes the publish with `sequence` on, and will tell when it has arrived.
+    pub fn passed_on_by(&mut self, owner: ShardId, sequence: PublishSequence) {
+        // A late word for the channel before may name what that one published.
+        if sequence.0 > self.base {
+            self.owner(owner, true).sent = sequence.0;
+        }
     }
 
-    /// Whether `owner` owes an answer.
+    /// All that `owner` passes on up to `through` has arrived.
+    pub fn arrived_from(&mut self, owner: ShardId, through: PublishSequence) {
+        if through.0 > self.base {
+            let progress = self.owner(owner, true);
+            progress.safe = progress.safe.max(through.0);
+        }
+    }
+
+    /// Whether something that is passed on has not arrived yet.
+    pub fn awaits_arrival(&self) -> bool {
+        let mut passing = self.owners.iter().filter(|owner| owner.passes_on);
+        passing.any(|owner| owner.safe < owner.sent)
+    }
+
+    /// Highest sequence that went to `owner`.
+    pub fn sent(&self, owner: ShardId) -> PublishSequence {
+        PublishSequence(self.find(owner).map_or(0, |o| o.sent))
+    }
+
+    /// Whether `owner` owes an answer for what it has.
     pub fn owes(&self, owner: ShardId) -> bool {
-        self.owners.iter().any(|o| o.shard == owner && o.safe < o.sent)
+        self.find(owner).is_some_and(|o| o.safe < o.sent)
     }
 
     /// All that went to `owner` up to `through` is safe there.
     #[inline]
     pub fn safe_at(&mut self, owner: ShardId, through: PublishSequence) {
         let base = self.base;
-        let progress = self.owner(owner);
+        let progress = self.owner(owner, false);
         progress.safe = progress.safe.max(through.0);
         debug_assert!(
             progress.safe <= progress.sent.max(base),
@@ -168,13 +190,20 @@ impl Confirms {
         owing.map(|owner| owner.safe).min().unwrap_or(self.published)
     }
 
+    fn find(&self, shard: ShardId) -> Option<&Owner> {
+        let mut owners = self.owners.iter();
+        owners.find(|owner| owner.shard == shard && !owner.passes_on)
+    }
+
     #[inline]
-    fn owner(&mut self, shard: ShardId) -> &mut Owner {
-        let index = match self.owners.iter().position(|owner| owner.shard == shard) {
+    fn owner(&mut self, shard: ShardId, passes_on: bool) -> &mut Owner {
+        let is_it = |owner: &Owner| owner.shard == shard && owner.passes_on == passes_on;
+        let index = match self.owners.iter().position(is_it) {
             Some(index) => index,
             None => {
                 self.owners.push(Owner {
                     shard,
+                    passes_on,
                     sent: 0,
                     safe: 0,
                 });
@@ -263,9 +292,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_passed_on_is_confirmed_when_it_has_arrived() {
+        let mut confirms = Confirms::default();
+        let sequence = confirms.publish(1);
+        confirms.sent_to(A, sequence);
+        confirms.passed_on_by(A, sequence);
+        confirms.safe_at(A, sequence);
+        assert!(!confirms.owes(A) && confirms.awaits_arrival());
+        assert_eq!(confirms.next_answer(), None);
+        confirms.arrived_from(A, sequence);
+        assert!(!confirms.awaits_arrival());
+        assert_eq!(confirms.next_answer(), ack(1, false));
+    }
+
+    #[test]
     fn a_late_word_for_the_channel_before_confirms_nothing_of_this_one() {
         let mut confirms = Confirms::after(PublishSequence(100));
         confirms.safe_at(A, PublishSequence(100));
+        confirms.passed_on_by(A, PublishSequence(100));
         let sequence = confirms.publish(1);
         confirms.sent_to(A, sequence);
         assert_eq!(confirms.next_answer(), None, "its own publish is not safe yet");

@@ -166,7 +166,7 @@ impl Transaction {
             Stage::Gathering => Progress::Waits,
             Stage::Publishing if self.is_refused && is_safe => Progress::Refused,
             Stage::Publishing if self.is_refused => Progress::Waits,
-            Stage::Publishing if !self.settles.is_empty() && (is_safe || self.is_of_one_log(here)) => {
+            Stage::Publishing if self.may_settle(confirms, here) => {
                 self.stage = Stage::Settling;
                 Progress::Settle(self.take_settles())
             }
@@ -181,6 +181,12 @@ impl Transaction {
     /// Throws its messages away, and returns what it has settled.
     pub fn roll_back(&mut self) -> Vec<KeptSettle> {
         std::mem::take(self).settles
+    }
+
+    /// Whether there is something to settle that need wait no longer: where all is in one log, the publishes lie before it.
+    fn may_settle(&self, confirms: &Confirms, here: ShardId) -> bool {
+        let is_safe = confirms.outstanding() == 0;
+        !self.settles.is_empty() && (is_safe || (self.is_of_one_log(here) && !confirms.awaits_arrival()))
     }
 
     fn is_of_one_log(&self, here: ShardId) -> bool {

@@ -108,9 +108,23 @@ impl Deduplication {
         if self.known.get(&forgotten.value) == Some(&forgotten.since) {
             self.known.remove(&forgotten.value);
         }
+        Some(self.uncount(&forgotten))
+    }
+
+    fn uncount(&mut self, forgotten: &Remembered) -> Option<QueueSequence> {
         self.value_bytes -= forgotten.value.len();
         self.stub_count -= usize::from(forgotten.stub.is_some());
-        Some(forgotten.stub)
+        forgotten.stub
+    }
+
+    /// Forgets this value. Returns its stub, which may go; `None` if it is not remembered.
+    pub fn forget(&mut self, value: &[u8]) -> Option<Option<QueueSequence>> {
+        let since = self.known.get(value)?;
+        let is_it = |remembered: &Remembered| remembered.since == *since && *remembered.value == *value;
+        let place = self.order.iter().rposition(is_it)?;
+        self.known.remove(value);
+        let forgotten = self.order.remove(place)?;
+        Some(self.uncount(&forgotten))
     }
 
     /// When the oldest value's time is over, if somebody has to begin to watch for it: told once until
@@ -188,6 +202,18 @@ mod tests {
         seen.remember(b"a", 120, Some(QueueSequence(2)));
         assert_eq!(seen.forget_one(150), Some(Some(QueueSequence(1))));
         assert!(seen.knows(b"a", 150) && seen.stub_count() == 1);
+    }
+
+    #[test]
+    fn a_value_may_be_forgotten_by_its_name() {
+        let mut seen = deduplication(10, None);
+        for value in [b"a", b"b", b"c"] {
+            seen.remember(value, 0, Some(QueueSequence(u64::from(value[0]))));
+        }
+        assert_eq!(seen.forget(b"b"), Some(Some(QueueSequence(u64::from(b'b')))));
+        assert_eq!(seen.forget(b"b"), None);
+        assert!(seen.knows(b"a", 0) && !seen.knows(b"b", 0) && seen.knows(b"c", 0));
+        assert_eq!(seen.stub_count(), 2);
     }
 
     #[test]

@@ -105,8 +105,10 @@ impl Shard {
         if !durable.is_empty() {
             self.store_logged(durable, run.content(at), wishes);
         }
+        let publisher = run.publisher_of(at);
         for (&slot, sequence) in durable.iter().zip(sequences) {
             self.take_in(slot, sequence, wishes);
+            self.pass_on(slot, sequence, publisher);
         }
         // A large message is held once for all.
         let is_worth_it = run.shared.is_none() && transient.len() > 1 && is_large(&run.places[at]);
@@ -115,6 +117,7 @@ impl Shard {
             let shared = run.shared.or(made);
             let sequence = self.store_transient(slot, run.content(at), shared, wishes.priority);
             self.take_in(slot, sequence, wishes);
+            self.pass_on(slot, sequence, publisher);
         }
         if let Some(held_meanwhile) = made {
             self.shared.remove(held_meanwhile);
@@ -150,7 +153,6 @@ impl Shard {
     fn take_in(&mut self, queue_slot: u32, sequence: QueueSequence, wishes: Wishes) {
         self.set_deadline(queue_slot, sequence, wishes, self.unix_milliseconds);
         self.keep_limits(queue_slot);
-        self.pass_on(queue_slot, sequence);
         if wishes.expiration == Some(0) || self.message_ttl(queue_slot) == Some(0) {
             self.deliver_while(queue_slot, |queue| queue.queue.deadline(sequence).is_some());
             self.expire_if_due(queue_slot, sequence);

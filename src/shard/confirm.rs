@@ -14,7 +14,7 @@
 use super::mailbox::{Publisher, ShardMessage};
 use super::{Outputs, Shard};
 use crate::config::Durability;
-use crate::model::{ChannelNumber, ConnectionId, Moment, PublishSequence};
+use crate::model::{ChannelNumber, ConnectionId, Moment, PublishSequence, ShardId};
 use crate::storage::{StorageError, SyncRequest};
 use std::collections::BTreeMap;
 
@@ -50,11 +50,7 @@ impl Shard {
         must_sync: bool,
     ) {
         let id = self.id;
-        let Some(confirms) = self
-            .connections
-            .channel(connection, number)
-            .and_then(|c| c.confirms.as_mut())
-        else {
+        let Some(confirms) = self.confirms_of(connection, number) else {
             return;
         };
         if must_sync || confirms.owes(id) {
@@ -134,11 +130,7 @@ impl Shard {
     fn serve_waiters(&mut self) {
         let id = self.id;
         for (connection, channel) in std::mem::take(&mut self.sync_waiters.own) {
-            let Some(confirms) = self
-                .connections
-                .channel(connection, channel)
-                .and_then(|c| c.confirms.as_mut())
-            else {
+            let Some(confirms) = self.confirms_of(connection, channel) else {
                 continue;
             };
             confirms.awaits_sync = false;
@@ -204,7 +196,7 @@ impl Shard {
         &mut self,
         connection: ConnectionId,
         number: ChannelNumber,
-        owner: crate::model::ShardId,
+        owner: ShardId,
         through: PublishSequence,
     ) {
         if self.is_itself(connection) {
@@ -243,7 +235,7 @@ impl Shard {
         sequences: &[PublishSequence],
     ) {
         if self.is_itself(connection) {
-            return;
+            return self.note_refused_transfers(sequences);
         }
         if let Some(confirms) = self.confirms_of(connection, number) {
             sequences.iter().for_each(|&sequence| confirms.refuse(sequence));

@@ -5,9 +5,9 @@
 use super::Shard;
 use super::mailbox::Place;
 use super::publish::Run;
-use super::transfer::rewritten;
+use super::transfer::{Met, rewritten};
 use crate::channel::Destination;
-use crate::model::{Content, FieldTable, PublishSequence, ShortString};
+use crate::model::{Content, FieldTable, ShortString};
 use crate::protocol::properties::{Properties, PropertiesBuilder};
 use crate::queue::dead_letter::{Death, DeathReason, headers_after, is_cycle};
 
@@ -23,14 +23,14 @@ struct DeadLetter {
 }
 
 impl Shard {
-    /// Publishes a dead message to its queue's dead letter exchange. Returns the number under which other cores confirm it,
-    /// if it went to some.
+    /// Publishes a dead message to its queue's dead letter exchange. Returns what it met there, `None` if
+    /// there is none any more.
     pub(super) fn publish_dead_letter(
         &mut self,
         queue_slot: u32,
         content: Content<'_>,
         reason: DeathReason,
-    ) -> Option<PublishSequence> {
+    ) -> Option<Met> {
         let (vhost, letter) = self.dead_letter(queue_slot, content, reason)?;
         let destinations = self.dead_letter_destinations(&vhost, &letter, reason);
         let run = Run {
@@ -39,9 +39,9 @@ impl Shard {
             bytes: &letter.bytes,
             places: std::slice::from_ref(&letter.place),
             shared: None,
-            is_by_broker: true,
+            publisher: None,
         };
-        self.distribute_itself(&run, &destinations)
+        Some(self.distribute_itself(&run, &destinations))
     }
 
     /// The message as it goes on, and the vhost it is in; `None` if its queue has no dead letter exchange any more.

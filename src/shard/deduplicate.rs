@@ -6,7 +6,7 @@
 //! ```
 //!
 //! An exchange that deduplicates remembers in a queue of its own (`amq.deduplication-NAME`), which every message passes,
-//! on one core, so that two publishers of one value meet there.
+//! on one core, so that two publishers of one value meet there, and goes on from there ([`pass_on`](super::pass_on)).
 //!
 //! After a power cut no value of a confirmed message is forgotten but those that were too many or too old: a stub that the
 //! cut took is not missed, as the message before it is still in its queue, and recovery reads its value there. A message
@@ -18,7 +18,6 @@
 use super::Shard;
 use super::publish::Run;
 use super::queues::QueueSlot;
-use super::transfer::Cause;
 use crate::model::{Content, QueueSequence};
 use crate::protocol::properties::Properties;
 use crate::queue::dead_letter::has_died;
@@ -34,6 +33,9 @@ impl Shard {
     /// Whether the queue remembers the value of message `at`. A dead letter that comes back is no second message.
     pub(super) fn is_duplicate(&mut self, queue_slot: u32, run: &Run<'_>, at: usize) -> bool {
         let now = self.unix_milliseconds;
+        let is_by_broker = run
+            .publisher
+            .is_some_and(|publisher| self.is_itself(publisher.connection));
         let Some(queue) = self.queues.get_mut(queue_slot) else {
             return false;
         };
@@ -43,7 +45,7 @@ impl Shard {
         let headers = Properties::trusted(run.content(at).properties).headers();
         // Which exchanges it has passed its deaths do not tell.
         let died_in = (!queue.passes_on()).then_some(queue.name.as_bytes());
-        if run.is_by_broker && headers.is_some_and(|headers| has_died(headers, died_in)) {
+        if is_by_broker && headers.is_some_and(|headers| has_died(headers, died_in)) {
             return false;
         }
         let value = deduplication.value_of(headers);
@@ -140,21 +142,13 @@ impl Shard {
         }
     }
 
-    fn release_stub(&mut self, queue_slot: u32, stub: QueueSequence) {
+    pub(super) fn release_stub(&mut self, queue_slot: u32, stub: QueueSequence) {
         let Some(queue) = self.queues.get_mut(queue_slot) else {
             return;
         };
         if let Some(entry) = queue.queue.finish_leaving(stub) {
             queue.release(stub, entry, SettleKind::Dropped, &mut self.log, &mut self.shared);
             self.list_settling(queue_slot);
-        }
-    }
-
-    /// In the memory of an exchange that deduplicates, a message goes on at once.
-    pub(super) fn pass_on(&mut self, queue_slot: u32, sequence: QueueSequence) {
-        let queue = self.queues.get_mut(queue_slot).filter(|queue| queue.passes_on());
-        if let Some(entry) = queue.and_then(|queue| queue.queue.take_ready(sequence)) {
-            self.give_up(queue_slot, sequence, entry, Cause::Due);
         }
     }
 }
@@ -197,7 +191,7 @@ pub(super) fn restore_values(queue: &mut QueueSlot, log: &Log) {
     queue.deduplication = Some(deduplication);
 }
 
-fn value_of(deduplication: &Deduplication, content: Content<'_>) -> Option<Vec<u8>> {
+pub(super) fn value_of(deduplication: &Deduplication, content: Content<'_>) -> Option<Vec<u8>> {
     deduplication.value_of(Properties::trusted(content.properties).headers())
 }
 

@@ -10,8 +10,8 @@
 
 use super::Shard;
 use super::publish::Run;
-use super::transfer::rewritten;
-use crate::model::{Content, FieldTable, FieldTableRef, PublishSequence};
+use super::transfer::{Met, rewritten};
+use crate::model::{Content, FieldTable, FieldTableRef};
 use crate::protocol::properties::{Properties, PropertiesBuilder};
 use crate::routing::{DELAY, delay_of};
 use crate::topology::MemoryKind;
@@ -19,7 +19,7 @@ use crate::topology::MemoryKind;
 impl Shard {
     /// Publishes a message whose delay is over, by the rules of its delayed exchange, under the names it came with. Its delay
     /// is negative from now on: it is over wherever the message goes.
-    pub(super) fn publish_due(&mut self, queue_slot: u32, content: Content<'_>) -> Option<PublishSequence> {
+    pub(super) fn publish_due(&mut self, queue_slot: u32, content: Content<'_>) -> Option<Met> {
         let queue = self.queues.get_mut(queue_slot)?;
         let (id, vhost, memory) = (queue.id, queue.vhost.clone(), queue.settings.memory.clone()?);
         let properties = Properties::trusted(content.properties);
@@ -45,9 +45,9 @@ impl Shard {
             bytes: &bytes,
             places: std::slice::from_ref(&place),
             shared: None,
-            is_by_broker: true,
+            publisher: None,
         };
-        self.distribute_itself(&run, &found.unwrap_or_default())
+        Some(self.distribute_itself(&run, &found.unwrap_or_default()))
     }
 }
 

@@ -5,20 +5,13 @@ use super::Shard;
 use super::mailbox::{Place, Publisher, SHARED_CONTENT_BYTES, ShardMessage};
 use super::publish::Run;
 use crate::channel::Destination;
-use crate::model::{ChannelNumber, ConnectionId, Content, PublishSequence, QueueId, ShardId, ShortString};
+use crate::model::{Content, QueueId, ShardId, ShortString};
 use bytes::Bytes;
 use std::sync::Arc;
 
 impl Shard {
     /// Sends the run to the other cores that own some of its destinations.
-    pub(super) fn forward(
-        &mut self,
-        connection: ConnectionId,
-        channel: ChannelNumber,
-        run: &Run<'_>,
-        destinations: &[Destination],
-        last: Option<PublishSequence>,
-    ) {
+    pub(super) fn forward(&mut self, run: &Run<'_>, destinations: &[Destination]) {
         let id = self.id;
         for owner in (0..self.shards).map(ShardId).filter(|&owner| owner != id) {
             let queues: Arc<[QueueId]> = destinations
@@ -29,40 +22,24 @@ impl Shard {
             if queues.is_empty() {
                 continue;
             }
-            if let Some(last) = last
-                && let Some(confirms) = self.confirms_of(connection, channel)
+            if let Some(publisher) = run.publisher
+                && let Some(confirms) = self.confirms_of(publisher.connection, publisher.channel)
             {
-                confirms.sent_to(owner, last);
+                confirms.sent_to(owner, publisher.last);
             }
-            let publisher = last.map(|last| Publisher {
-                connection,
-                channel,
-                last,
-            });
             self.counters.messages_forwarded_out += run.places.len() as u64;
-            self.forward_to(owner, queues, publisher, run);
+            self.forward_to(owner, queues, run);
         }
     }
 
-    fn forward_to(
-        &mut self,
-        owner: ShardId,
-        queues: Arc<[QueueId]>,
-        publisher: Option<Publisher>,
-        run: &Run<'_>,
-    ) {
+    fn forward_to(&mut self, owner: ShardId, queues: Arc<[QueueId]>, run: &Run<'_>) {
         if !run.places.iter().any(is_large) {
-            return self.forward_copied(owner, queues, publisher, run);
+            return self.forward_copied(owner, queues, run);
         }
-        let count = run.places.len();
-        for at in 0..count {
+        for at in 0..run.places.len() {
             // Each has a number of its own, since each may be the one that waits for the owner's log.
-            let publisher = publisher.map(|publisher| Publisher {
-                last: PublishSequence(publisher.last.0 - (count - 1 - at) as u64),
-                ..publisher
-            });
             if !is_large(&run.places[at]) {
-                self.forward_copied(owner, queues.clone(), publisher, &run.part(at..at + 1));
+                self.forward_copied(owner, queues.clone(), &run.part(at..at + 1));
                 continue;
             }
             let content = match run.shared {
@@ -79,7 +56,7 @@ impl Shard {
                 owner,
                 ShardMessage::PublishShared {
                     queues: queues.clone(),
-                    publisher,
+                    publisher: run.publisher_of(at),
                     is_persistent,
                     expires,
                     content,
@@ -88,13 +65,7 @@ impl Shard {
         }
     }
 
-    fn forward_copied(
-        &mut self,
-        owner: ShardId,
-        queues: Arc<[QueueId]>,
-        publisher: Option<Publisher>,
-        run: &Run<'_>,
-    ) {
+    fn forward_copied(&mut self, owner: ShardId, queues: Arc<[QueueId]>, run: &Run<'_>) {
         let target = (run.exchange, run.routing_key);
         let batch = self.mailbox.batch_for(owner);
         let (first, begin) = (batch.places.len() as u32, batch.bytes.len());
@@ -115,7 +86,7 @@ impl Shard {
         let spent = batch.bytes.len() - begin + size_of::<Place>() * places.len();
         batch.messages.push(ShardMessage::PublishRun {
             queues,
-            publisher,
+            publisher: run.publisher,
             exchange: short(target.0),
             routing_key: short(target.1),
             places,
@@ -123,7 +94,7 @@ impl Shard {
         self.mailbox.spend_credit(owner, spent as u64);
     }
 
-    pub(super) fn take_forwarded(&mut self, queues: &[QueueId], publisher: Option<Publisher>, run: &Run<'_>) {
+    pub(super) fn take_forwarded(&mut self, queues: &[QueueId], run: &Run<'_>) {
         self.counters.messages_forwarded_in += run.places.len() as u64;
         self.refused.clear();
         let slots: Vec<u32> = queues
@@ -135,8 +106,9 @@ impl Shard {
             _ => self.enqueue_to_all(&slots, run),
         };
         let refused = std::mem::take(&mut self.refused);
-        if let Some(publisher) = publisher {
+        if let Some(publisher) = run.publisher {
             self.tell_refused(publisher, run.places.len(), &refused);
+            self.tell_passed_on();
             self.promise_forwarded(publisher, must_sync);
         }
     }
@@ -163,9 +135,9 @@ impl Shard {
             bytes,
             places: std::slice::from_ref(&place),
             shared: Some(self.shared.add(bytes.clone())),
-            is_by_broker: publisher.is_some_and(|publisher| self.is_itself(publisher.connection)),
+            publisher,
         };
-        self.take_forwarded(queues, publisher, &run);
+        self.take_forwarded(queues, &run);
         run.shared.into_iter().for_each(|slot| self.shared.remove(slot));
     }
 }

@@ -63,7 +63,7 @@ impl Shard {
             bytes: &bytes,
             places: std::slice::from_ref(&place),
             shared: None,
-            is_by_broker: true,
+            publisher: None,
         };
         self.distribute_itself(&run, &destinations);
     }

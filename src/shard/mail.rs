@@ -79,9 +79,9 @@ impl Shard {
                     bytes: &batch.bytes,
                     places: &batch.places[places.start as usize..places.end as usize],
                     shared: None,
-                    is_by_broker: publisher.is_some_and(|publisher| self.is_itself(publisher.connection)),
+                    publisher,
                 };
-                self.take_forwarded(&queues, publisher, &run);
+                self.take_forwarded(&queues, &run);
             }
             ShardMessage::PublishShared {
                 queues,
@@ -114,6 +114,16 @@ impl Shard {
                 channel,
                 through,
             } => self.confirmed(connection, channel, from, through),
+            ShardMessage::PassedOn {
+                connection,
+                channel,
+                last,
+            } => self.note_passed_on(connection, channel, from, last),
+            ShardMessage::Arrived {
+                connection,
+                channel,
+                through,
+            } => self.note_arrived(connection, channel, from, through),
             ShardMessage::DeliverRun { first, count, bytes } => {
                 let bytes = &batch.bytes[bytes.start as usize..bytes.end as usize];
                 self.take_deliveries(first, count, bytes);

@@ -184,7 +184,25 @@ pub enum ShardMessage {
         /// The watermark.
         through: PublishSequence,
     },
-    /// Queues refused these publishes of the channel; `Confirmed` follows.
+    /// The memory of a deduplicating exchange passes publishes of the channel on, up to this one; `Arrived` follows for each.
+    PassedOn {
+        /// The publishing connection.
+        connection: ConnectionId,
+        /// Its channel, in confirm mode.
+        channel: ChannelNumber,
+        /// The last of them.
+        last: PublishSequence,
+    },
+    /// All that the sender passes on for the channel up to here is where it went, as durable as it must be.
+    Arrived {
+        /// The publishing connection.
+        connection: ConnectionId,
+        /// Its channel.
+        channel: ChannelNumber,
+        /// The watermark.
+        through: PublishSequence,
+    },
+    /// Queues refused these publishes of the channel; `Confirmed` or `Arrived` follows.
     Refused {
         /// The publishing connection.
         connection: ConnectionId,

@@ -54,6 +54,7 @@ pub mod mailbox;
 pub mod obey;
 pub mod overdue;
 pub mod owner;
+pub mod pass_on;
 pub mod permit;
 pub mod pressure;
 pub mod publish;
@@ -67,6 +68,7 @@ pub mod settle;
 pub mod start;
 pub mod transaction;
 pub mod transfer;
+pub mod unroutable;
 pub mod upkeep;
 
 #[cfg(test)]
@@ -88,7 +90,7 @@ use crate::topology::Topology;
 use confirm::SyncWaiters;
 use connections::{Connections, Peer, PendingInput};
 use control::Control;
-use mailbox::{Batch, Mailbox, Place, ShardMessage};
+use mailbox::{Batch, Mailbox, Place, Publisher, ShardMessage};
 use queues::{Queues, SharedContents};
 use settings::Settings;
 
@@ -181,6 +183,8 @@ pub struct Shard {
     transfers: transfer::Transfers,
     /// Messages of the run just enqueued that a queue refused, by their number in the run.
     refused: Vec<u32>,
+    /// The last publish of the run just enqueued that is passed on from an exchange's memory, if its publisher hears of that.
+    passed_on: Option<Publisher>,
     deliverable: Vec<u32>,
     /// Queues whose next consumer is of a core that has to take earlier deliveries first.
     starved: Vec<u32>,
@@ -282,6 +286,7 @@ impl Shard {
             is_sweeping: false,
             transfers: transfer::Transfers::default(),
             refused: Vec::new(),
+            passed_on: None,
             deliverable: Vec::new(),
             starved: Vec::new(),
             settling: Vec::new(),

@@ -1,6 +1,6 @@
 //! The story of a publish: its [`route`](super::route), then the gates of alarms and [`credit`](super::credit), then to the
 //! queues of this core ([`enqueue`](super::enqueue)) and of others ([`forward`](super::forward)), then the promise of a
-//! confirm. What finds no queue goes back to who asked for that.
+//! confirm. What finds no queue is [`unroutable`](super::unroutable).
 //!
 //! A run is up to 256 publishes of one channel to one target, all in the receive buffer: the route is found once, the
 //! queue is looked up once, and each message costs a comparison of its properties and one copy, to the consumer's
@@ -8,17 +8,13 @@
 
 use super::Shard;
 use super::connect::Next;
-use super::mailbox::Place;
+use super::mailbox::{Place, Publisher};
 use super::route::Single;
 use crate::channel::reply_to::ReplyAddress;
 use crate::channel::{ChannelState, Destination, PublishTarget};
 use crate::connection::ConnectionState;
 use crate::model::{ChannelNumber, ConnectionId, Content, PublishSequence, Refusal, ReplyCode};
-use crate::protocol::blind_copies::visible;
-use crate::protocol::content::encode_content;
-use crate::protocol::method::{BasicReturn, Method};
 use crate::protocol::publish::RecognisedPublish;
-use crate::topology::{ExchangeMemory, MemoryKind, QueueDefinition};
 use bytes::Bytes;
 use std::rc::Rc;
 
@@ -38,8 +34,8 @@ pub(super) struct Run<'a> {
     pub places: &'a [Place],
     /// Where the content of a run of one large message lies counted, if it does.
     pub shared: Option<u32>,
-    /// Whether no client publishes it now, but a broker: it is a dead letter, or its delay is over.
-    pub is_by_broker: bool,
+    /// Who waits for a confirm of its messages, if anyone.
+    pub publisher: Option<Publisher>,
 }
 
 impl<'a> Run<'a> {
@@ -64,9 +60,20 @@ impl<'a> Run<'a> {
     /// A part of the run.
     pub(super) fn part(&self, range: std::ops::Range<usize>) -> Run<'a> {
         Run {
+            publisher: self.publisher_of(range.end.wrapping_sub(1)),
             places: &self.places[range],
             ..*self
         }
+    }
+
+    /// Who waits for a confirm of the message at `index`, if anyone.
+    #[inline]
+    pub(super) fn publisher_of(&self, index: usize) -> Option<Publisher> {
+        let behind = (self.places.len() - 1).wrapping_sub(index) as u64;
+        self.publisher.map(|publisher| Publisher {
+            last: PublishSequence(publisher.last.0.wrapping_sub(behind)),
+            ..publisher
+        })
     }
 }
 
@@ -272,7 +279,7 @@ impl Shard {
             bytes,
             places,
             shared: placed.shared,
-            is_by_broker: false,
+            publisher: None,
         };
         let next = if target.immediate {
             self.refuse_at(
@@ -308,22 +315,14 @@ impl Shard {
         if !replies.is_empty() {
             return self.give_out_reply((connection, number), target, run, (destinations, replies));
         }
-        if destinations.is_empty() || (target.mandatory && self.are_only_remembered(destinations)) {
+        if destinations.is_empty() {
             self.drop_unroutable(connection.slot, number, target, run);
+        } else if target.mandatory
+            && let [only] = destinations
+        {
+            self.return_remembered(connection.slot, number, only.queue, target, run);
         }
         self.distribute(connection, number, run, destinations);
-    }
-
-    /// Whether messages reach no queue of a client's, only the history of their exchange.
-    fn are_only_remembered(&self, destinations: &[Destination]) -> bool {
-        let is_history = |queue: &QueueDefinition| {
-            ExchangeMemory::of_queue(queue.name.as_bytes())
-                .is_some_and(|memory| memory.kind == MemoryKind::RecentHistory)
-        };
-        match destinations {
-            [only] => self.topology.queue_by_id(only.queue).is_some_and(is_history),
-            _ => false,
-        }
     }
 
     /// Gives the run to each destination and notes who will confirm it.
@@ -336,6 +335,12 @@ impl Shard {
     ) {
         self.refused.clear();
         let last = self.number_publishes(connection, number, run.places.len());
+        let publisher = last.map(|last| Publisher {
+            connection,
+            channel: number,
+            last,
+        });
+        let run = &Run { publisher, ..*run };
         let mut must_sync = false;
         match destinations {
             [only] if only.owner == self.id => must_sync = self.enqueue(only.slot, run),
@@ -348,11 +353,12 @@ impl Shard {
                 if !own.is_empty() {
                     must_sync = self.enqueue_to_all(&own, run);
                 }
-                self.forward(connection, number, run, destinations, last);
+                self.forward(run, destinations);
             }
         }
         if let Some(last) = last {
             self.note_own_refused(connection, number, run.places.len(), last);
+            self.tell_passed_on();
             self.promise(connection, number, last, must_sync);
         }
     }
@@ -432,45 +438,6 @@ impl Shard {
             }
         }
         placed
-    }
-
-    /// Returns mandatory messages that found no queue; others are dropped and counted.
-    pub(super) fn drop_unroutable(
-        &mut self,
-        slot: u32,
-        number: ChannelNumber,
-        target: &PublishTarget,
-        run: &Run<'_>,
-    ) {
-        if !target.mandatory {
-            self.counters.messages_unroutable_dropped += run.places.len() as u64;
-            return;
-        }
-        self.counters.messages_unroutable_returned += run.places.len() as u64;
-        for at in 0..run.places.len() {
-            self.return_message(slot, number, &run.content(at));
-        }
-    }
-
-    /// Writes basic.return.
-    pub(super) fn return_message(&mut self, slot: u32, number: ChannelNumber, content: &Content<'_>) {
-        let connection = self.connections.get_mut(slot).expect("it publishes");
-        let frame_max = connection.connection.frame_max();
-        let method = Method::BasicReturn(BasicReturn {
-            reply_code: ReplyCode::NoRoute.number(),
-            reply_text: ReplyCode::NoRoute.name().as_bytes(),
-            exchange: content.exchange,
-            routing_key: content.routing_key,
-        });
-        let out = connection.outbound.buffer();
-        method.encode(number.0, out);
-        encode_content(
-            number.0,
-            &visible(content.properties),
-            &[content.body],
-            frame_max,
-            out,
-        );
     }
 
     /// Closes the channel, or the connection if the code says so, for a publish.

@@ -185,7 +185,7 @@ impl Shard {
             bytes: &kept.bytes,
             places: &kept.places,
             shared: None,
-            is_by_broker: false,
+            publisher: None,
         };
         self.give_out((id, number), &kept.target, &run, (destinations, &kept.replies));
         kept.held()

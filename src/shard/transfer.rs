@@ -10,11 +10,14 @@
 //! records lie in one log, the new one first; another core tells with its watermark, as it tells a publisher. A crash on
 //! the way leaves the message in both, never in none.
 //!
+//! A client may wait for a message's arrival ([`pass_on`](super::pass_on)); it is told then, in the order in which
+//! such messages set out, and whether a queue has refused it.
+//!
 //! A tick carries a bounded number, and none while another core gives no credit.
 
 use super::Shard;
 use super::forward::counted;
-use super::mailbox::Place;
+use super::mailbox::{Place, Publisher};
 use super::publish::Run;
 use super::queues::NO_SLOT;
 use crate::channel::{Confirms, Destination};
@@ -47,6 +50,8 @@ pub(super) enum Cause {
 struct Departure {
     queue: QueueId,
     what: Leaving,
+    /// The client that waits for its arrival, if one does.
+    publisher: Option<Publisher>,
 }
 
 #[derive(Debug)]
@@ -57,6 +62,27 @@ enum Leaving {
     Refused(Vec<u8>),
 }
 
+/// A message that was carried and has not arrived everywhere.
+struct Carried {
+    number: PublishSequence,
+    queue: QueueId,
+    sequence: QueueSequence,
+    publisher: Option<Publisher>,
+    is_refused: bool,
+}
+
+/// What a message met where it was carried.
+pub(super) struct Met {
+    /// Its number.
+    number: PublishSequence,
+    /// Whether queues of other cores get it.
+    is_elsewhere: bool,
+    /// Whether this core's log has it for a queue.
+    must_sync: bool,
+    /// Whether a queue of this core refused it.
+    is_refused: bool,
+}
+
 /// What a core publishes itself.
 #[derive(Default)]
 pub(super) struct Transfers {
@@ -65,14 +91,20 @@ pub(super) struct Transfers {
     refused_bytes: u64,
     /// Which cores have what was carried to them.
     confirms: Confirms,
-    /// What waits for that, by its number.
-    unconfirmed: VecDeque<(PublishSequence, QueueId, QueueSequence)>,
+    /// What waits for that, ascending by number.
+    unconfirmed: VecDeque<Carried>,
 }
 
 impl Transfers {
     /// Whether something is to be carried.
     pub(super) fn has_departures(&self) -> bool {
         !self.departures.is_empty()
+    }
+
+    /// The client that waits for the arrival of what was given up last.
+    pub(super) fn name_publisher_of_last(&mut self, publisher: Publisher) {
+        let last = self.departures.back_mut().expect("something was given up");
+        last.publisher = Some(publisher);
     }
 
     /// Bytes of memory that messages take which no queue holds.
@@ -126,6 +158,7 @@ impl Shard {
         self.transfers.departures.push_back(Departure {
             queue: queue.id,
             what: Leaving::Held { sequence, cause },
+            publisher: None,
         });
     }
 
@@ -170,7 +203,9 @@ impl Shard {
     /// Carries one message; returns its length.
     fn carry(&mut self, departure: Departure) -> usize {
         match departure.what {
-            Leaving::Held { sequence, cause } => self.carry_held(departure.queue, sequence, cause),
+            Leaving::Held { sequence, cause } => {
+                self.carry_held(departure.queue, sequence, cause, departure.publisher)
+            }
             Leaving::Refused(bytes) => {
                 self.transfers.refused_bytes -= bytes.len() as u64;
                 if let Some(slot) = self.queues.slot_of(departure.queue) {
@@ -182,26 +217,56 @@ impl Shard {
         }
     }
 
-    fn carry_held(&mut self, id: QueueId, sequence: QueueSequence, cause: Cause) -> usize {
-        let Some((slot, queue)) = self.queues.find(id, NO_SLOT) else {
-            return 0;
-        };
-        let Some(&entry) = queue.queue.leaving(sequence) else {
+    fn carry_held(
+        &mut self,
+        id: QueueId,
+        sequence: QueueSequence,
+        cause: Cause,
+        publisher: Option<Publisher>,
+    ) -> usize {
+        let found = self.queues.find(id, NO_SLOT);
+        let found = found.and_then(|(slot, queue)| Some((slot, *queue.queue.leaving(sequence)?)));
+        let Some((slot, entry)) = found else {
+            self.await_arrival(id, sequence, publisher, None);
             return 0;
         };
         let bytes = self.stored_bytes(slot, &entry);
         let content = super::dispatch::whole(&bytes);
-        let last = match cause {
+        let met = match cause {
             Cause::Death(reason) => self.publish_dead_letter(slot, content, reason),
             Cause::Due => self.publish_due(slot, content),
         };
-        match last {
-            Some(number) if entry.is_logged() => {
-                self.transfers.unconfirmed.push_back((number, id, sequence));
-            }
-            _ => self.finish_leaving(id, sequence),
+        let must_wait = entry.is_logged() && met.as_ref().is_some_and(|met| met.is_elsewhere);
+        match publisher.is_some() || must_wait {
+            true => self.await_arrival(id, sequence, publisher, met),
+            false => self.finish_leaving(id, sequence),
         }
         bytes.len()
+    }
+
+    /// A message was carried, and is let go when it has arrived. What a client waits for is as durable by then as it must be.
+    fn await_arrival(
+        &mut self,
+        queue: QueueId,
+        sequence: QueueSequence,
+        publisher: Option<Publisher>,
+        met: Option<Met>,
+    ) {
+        let number = match &met {
+            Some(met) => met.number,
+            None => self.transfers.confirms.publish(1),
+        };
+        if publisher.is_some() && met.as_ref().is_some_and(|met| met.must_sync) {
+            self.promise(self.itself(), ChannelNumber(0), number, true);
+        }
+        self.transfers.unconfirmed.push_back(Carried {
+            number,
+            queue,
+            sequence,
+            publisher,
+            is_refused: met.is_some_and(|met| met.is_refused),
+        });
+        self.let_go_of_arrived();
     }
 
     /// A queue refuses a new message, which is carried to its dead letter exchange with the others: the next queue may
@@ -218,32 +283,40 @@ impl Shard {
         self.transfers.departures.push_back(Departure {
             queue: queue.id,
             what: Leaving::Refused(bytes),
+            publisher: None,
         });
     }
 
-    /// Gives a message of the broker's own to its queues. Returns its number if other cores will confirm it.
-    pub(super) fn distribute_itself(
-        &mut self,
-        run: &Run<'_>,
-        destinations: &[Destination],
-    ) -> Option<PublishSequence> {
+    /// Gives a message of the broker's own to its queues.
+    pub(super) fn distribute_itself(&mut self, run: &Run<'_>, destinations: &[Destination]) -> Met {
+        let number = self.transfers.confirms.publish(run.places.len() as u32);
+        let publisher = Publisher {
+            connection: self.itself(),
+            channel: ChannelNumber(0),
+            last: number,
+        };
+        let run = &Run {
+            publisher: Some(publisher),
+            ..*run
+        };
         let (own, others): (Vec<&Destination>, Vec<&Destination>) = destinations
             .iter()
             .partition(|destination| destination.owner == self.id);
         let slots: Vec<u32> = own.iter().map(|destination| destination.slot).collect();
-        match slots[..] {
-            [] => {}
-            [only] => drop(self.enqueue(only, run)),
-            _ => drop(self.enqueue_to_all(&slots, run)),
-        }
         self.refused.clear();
-        if others.is_empty() {
-            return None;
+        let must_sync = match slots[..] {
+            [] => false,
+            [only] => self.enqueue(only, run),
+            _ => self.enqueue_to_all(&slots, run),
+        };
+        let is_refused = !std::mem::take(&mut self.refused).is_empty();
+        self.forward(run, destinations);
+        Met {
+            number,
+            is_elsewhere: !others.is_empty(),
+            must_sync,
+            is_refused,
         }
-        let number = self.transfers.confirms.publish(run.places.len() as u32);
-        let itself = self.itself();
-        self.forward(itself, ChannelNumber(0), run, destinations, Some(number));
-        Some(number)
     }
 
     /// A stored message in one stretch.
@@ -267,17 +340,30 @@ impl Shard {
 
     /// Other cores have what was carried to them up to `through`.
     pub(super) fn confirm_transfers(&mut self, owner: ShardId, through: PublishSequence) {
+        self.transfers.confirms.safe_at(owner, through);
+        self.let_go_of_arrived();
+    }
+
+    /// Queues of other cores refused what was carried to them.
+    pub(super) fn note_refused_transfers(&mut self, sequences: &[PublishSequence]) {
+        let unconfirmed = &mut self.transfers.unconfirmed;
+        for &number in sequences {
+            if let Ok(place) = unconfirmed.binary_search_by_key(&number, |carried| carried.number) {
+                unconfirmed[place].is_refused = true;
+            }
+        }
+    }
+
+    fn let_go_of_arrived(&mut self) {
         let transfers = &mut self.transfers;
-        transfers.confirms.safe_at(owner, through);
         while transfers.confirms.next_answer().is_some() {}
         let answered = transfers.confirms.last().0 - transfers.confirms.outstanding();
-        let is_safe = |waits: &mut (PublishSequence, QueueId, QueueSequence)| waits.0.0 <= answered;
-        let mut arrived = Vec::new();
-        while let Some((_, queue, sequence)) = transfers.unconfirmed.pop_front_if(is_safe) {
-            arrived.push((queue, sequence));
-        }
-        for (queue, sequence) in arrived {
-            self.finish_leaving(queue, sequence);
+        let is_safe = |carried: &mut Carried| carried.number.0 <= answered;
+        while let Some(carried) = self.transfers.unconfirmed.pop_front_if(is_safe) {
+            if let Some(publisher) = carried.publisher {
+                self.tell_arrived(publisher, (carried.queue, carried.sequence), carried.is_refused);
+            }
+            self.finish_leaving(carried.queue, carried.sequence);
         }
     }
 

@@ -15,6 +15,20 @@ fn deduplicating() -> FieldTableBuilder {
 
 /// A persistent message with this value, to a queue of `exchange`.
 fn message(exchange: &str, key: &str, value: Option<&str>, body: &str) -> Vec<u8> {
+    publish_asking((exchange, key), value, body, false)
+}
+
+/// The same, which is to come back if it reaches no queue.
+fn mandatory(exchange: &str, key: &str, value: Option<&str>, body: &str) -> Vec<u8> {
+    publish_asking((exchange, key), value, body, true)
+}
+
+fn publish_asking(
+    (exchange, key): (&str, &str),
+    value: Option<&str>,
+    body: &str,
+    mandatory: bool,
+) -> Vec<u8> {
     let headers = value.map(|value| {
         FieldTable::builder()
             .string("x-deduplication-header", value)
@@ -30,7 +44,7 @@ fn message(exchange: &str, key: &str, value: Option<&str>, body: &str) -> Vec<u8
     Method::from(BasicPublish {
         exchange: exchange.as_bytes(),
         routing_key: key.as_bytes(),
-        mandatory: false,
+        mandatory,
         immediate: false,
     })
     .encode(1, &mut bytes);
@@ -300,6 +314,114 @@ fn what_is_remembered_raises_no_alarm_and_has_a_bound_of_its_own() {
     for (value, passes) in [(3_499, false), (0, true)] {
         cores.send(client, &message("", "q", Some(&format!("{value:0250}")), "body"));
         assert_eq!(cores.get_all(client, "q").len(), usize::from(passes), "{value}");
+    }
+}
+
+/// The queue `q` of core `lane`, which the exchange `x` leads to, has room for one message and refuses more.
+fn declare_full_queue(cores: &mut Cores, client: ConnectionId, lane: i32) {
+    let arguments = deduplicating().build();
+    let declare = ExchangeDeclare {
+        exchange: b"x",
+        kind: b"direct",
+        passive: false,
+        durable: true,
+        auto_delete: false,
+        internal: false,
+        nowait: false,
+        arguments: arguments.as_ref(),
+    };
+    cores.call(client, declare);
+    let full = FieldTable::builder()
+        .int("x-lane", lane)
+        .int("x-max-length", 1)
+        .string("x-overflow", "reject-publish");
+    cores.declare_with(client, "q", true, full);
+    let none = FieldTable::default();
+    let bind = QueueBind {
+        queue: b"q",
+        exchange: b"x",
+        routing_key: b"q",
+        nowait: false,
+        arguments: none.as_ref(),
+    };
+    cores.call(client, bind);
+    cores.read(client);
+}
+
+#[test]
+fn what_a_queue_behind_an_exchange_refuses_is_nacked_and_may_come_again() {
+    for (core, lane) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let mut cores = Cores::new(2);
+        let client = cores.connect(core);
+        declare_full_queue(&mut cores, client, lane);
+        cores.call(client, ConfirmSelect { nowait: false });
+        cores.read(client);
+        for value in ["1", "2", "1"] {
+            cores.send(client, &message("x", "q", Some(value), value));
+        }
+        assert_eq!(cores.read(client), ["basic.ack 1", "basic.nack", "basic.ack 3"]);
+        assert_eq!(cores.get_all(client, "q"), ["1"]);
+        cores.send(client, &message("x", "q", Some("2"), "2"));
+        assert_eq!(cores.read(client), ["basic.ack 4"]);
+        assert_eq!(
+            cores.get_all(client, "q"),
+            ["2"],
+            "client of {core}, queue of {lane}"
+        );
+    }
+}
+
+#[test]
+fn a_transaction_fails_when_a_queue_behind_an_exchange_refuses_a_message() {
+    let mut cores = Cores::new(2);
+    let client = cores.connect(0);
+    declare_full_queue(&mut cores, client, 1);
+    cores.call(client, TxSelect {});
+    for value in ["1", "2"] {
+        cores.send(client, &message("x", "q", Some(value), value));
+    }
+    cores.call(client, TxCommit {});
+    let told = cores.read(client);
+    assert_eq!(told[0], "tx.select-ok");
+    assert!(
+        told[1].starts_with("channel.close PRECONDITION_FAILED - partial tx completion"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn what_an_exchange_passes_on_is_confirmed_when_the_last_core_has_synced_it() {
+    for lane in [0, 1] {
+        let mut cores = Cores::new(2);
+        let client = cores.connect(0);
+        declare_exchange(&mut cores, client, lane);
+        cores.call(client, ConfirmSelect { nowait: false });
+        cores.read(client);
+        cores.without_syncs = vec![lane as usize];
+        cores.send(client, &message("x", "q", Some("1"), "body"));
+        assert_eq!(cores.read(client), Vec::<String>::new());
+        cores.without_syncs.clear();
+        cores.pass_time(100);
+        assert_eq!(cores.read(client), ["basic.ack 1"], "lane {lane}");
+    }
+}
+
+#[test]
+fn a_mandatory_message_comes_back_from_an_exchange_that_leads_nowhere_for_it() {
+    for core in [0, 1] {
+        let mut cores = Cores::new(2);
+        let client = cores.connect(core);
+        declare_exchange(&mut cores, client, 1);
+        cores.call(client, ConfirmSelect { nowait: false });
+        cores.read(client);
+        for key in ["nowhere", "q"] {
+            cores.send(client, &mandatory("x", key, Some(key), "body"));
+        }
+        assert_eq!(
+            cores.read(client),
+            ["basic.return body", "basic.ack 1", "basic.ack 2"]
+        );
+        assert_eq!(cores.get_all(client, "q"), ["body"]);
     }
 }
 
