@@ -197,11 +197,12 @@ impl Shard {
         if !requeue {
             return Err(Refusal::new(ReplyCode::NotImplemented, "requeue=false"));
         }
-        self.requeue_unacked(at.slot, at.channel);
-        match answer {
-            true => self.answer_at(at, Method::BasicRecoverOk(BasicRecoverOk {})),
-            false => Ok(Next::Pull),
+        // What comes back may be delivered at once. A client takes what it got before the answer for returned.
+        if answer {
+            self.reply(at.slot, at.channel, &Method::BasicRecoverOk(BasicRecoverOk {}));
         }
+        self.requeue_unacked(at.slot, at.channel);
+        Ok(Next::Pull)
     }
 
     fn select_confirms(&mut self, at: At, nowait: bool) -> Result<Next, Refusal> {

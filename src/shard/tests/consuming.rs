@@ -356,3 +356,21 @@ fn a_consumer_who_waits_has_what_came_before_a_get_a_count_a_purge_or_a_deletion
         assert_eq!(answers.len(), 4, "{answers:?}");
     }
 }
+
+#[test]
+fn what_comes_before_recover_ok_was_returned_to_its_queue() {
+    let mut cores = Cores::new(1);
+    let client = cores.connect(0);
+    // Before messages come back to a queue with a limit, waiting consumers take what is ready.
+    cores.declare_with(client, "q", true, FieldTable::builder().int("x-max-length", 10));
+    cores.consume(client, "q", "c", false);
+    cores.send(client, &publish("q", b"first", true, false));
+    cores.read(client);
+    let mut bytes = publish("q", b"second", true, false);
+    Method::from(BasicRecover { requeue: true }).encode(1, &mut bytes);
+    cores.send(client, &bytes);
+    assert_eq!(
+        cores.read(client),
+        ["basic.recover-ok", "basic.deliver 2 second", "basic.deliver 3 again first"]
+    );
+}
