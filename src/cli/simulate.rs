@@ -51,12 +51,13 @@ pub fn run(arguments: SimulateArguments) -> ExitCode {
     }
     clear_progress();
     println!(
-        "{} seeds passed in {:.1} s ({} messages confirmed, {} crashes, {} redelivered)",
+        "{} seeds passed in {:.1} s ({} messages confirmed, {} crashes, {} redelivered, {} dead letters)",
         arguments.seeds,
         begun.elapsed().as_secs_f64(),
         sum.confirmed,
         sum.crashes,
-        sum.redelivered
+        sum.redelivered,
+        sum.dead_letters
     );
     ExitCode::SUCCESS
 }
@@ -65,6 +66,7 @@ fn add(sum: &mut Tally, tally: Tally) {
     sum.confirmed += tally.confirmed;
     sum.crashes += tally.crashes;
     sum.redelivered += tally.redelivered;
+    sum.dead_letters += tally.dead_letters;
 }
 
 /// A broken invariant of the broker panics; the seed is told then as well.

@@ -114,6 +114,11 @@ impl Transfers {
 }
 
 impl Shard {
+    /// Whether a message that was given up has not arrived yet, or is about to be given up by the first tick.
+    pub fn has_transfers(&self) -> bool {
+        self.is_just_recovered || self.transfers.has_departures() || !self.transfers.unconfirmed.is_empty()
+    }
+
     /// The broker as a publisher.
     fn itself(&self) -> ConnectionId {
         ConnectionId {

@@ -7,8 +7,9 @@
 //! - Confirms ascend and cover only what was published; basic.return comes before the ack, for just those messages
 //!   that are mandatory and find no queue.
 //! - Every content arrives as it was sent, in a queue that its route reaches.
+//! - What dies in a queue with a dead letter exchange is found where that leads, once or, after a crash, more than once.
 
-use super::catalogue::{CatalogueQueue, QUEUES, QueueIndex, TARGETS, Target};
+use super::catalogue::{CatalogueQueue, QUEUES, QueueIndex, TARGETS, Target, takes_dead_letters};
 use super::copies::{Copy, Receipt, SessionId, Standing};
 use super::letter::Letter;
 use super::tenancies::Tenancies;
@@ -67,6 +68,8 @@ pub struct Tally {
     pub confirmed: u64,
     /// Deliveries with the redelivered flag.
     pub redelivered: u64,
+    /// Dead letters that came to a client.
+    pub dead_letters: u64,
     /// Lives of the broker that ended other than by an orderly stop.
     pub crashes: u64,
 }
@@ -243,7 +246,7 @@ impl Auditor {
         {
             self.taken[lane].pop_front();
             let copy = self.copy(id, queue);
-            if copy.standing == Standing::Taken {
+            if copy.standing == Standing::Taken && !copy.is_dying {
                 copy.standing = Standing::Durable;
             }
         }
@@ -251,7 +254,9 @@ impl Auditor {
 
     /// The broker returns a message.
     pub fn take_back(&mut self, session: SessionId, letter: &Letter) {
-        let Some(id) = self.recognise(letter) else { return };
+        let Some(id) = self.recognise(letter, None) else {
+            return;
+        };
         let message = &mut self.messages[id];
         let is_right = message.session == session
             && message.is_mandatory
@@ -277,13 +282,18 @@ impl Auditor {
         receipt: Receipt,
     ) -> Option<MessageId> {
         self.tally.redelivered += u64::from(letter.redelivered);
-        let id = self.recognise(letter)?;
+        let source = queue.and_then(|queue| self.source_of(letter, queue));
+        let id = self.recognise(letter, source)?;
         let name = queue.map_or("another queue", |queue| QUEUES[queue].name);
         let redelivered = letter.redelivered;
         self.note(format_args!(
             "session {session} gets message {id} of {name}, redelivered {redelivered}, {receipt:?}"
         ));
         let queue = queue?;
+        if source.is_some() {
+            self.tally.dead_letters += 1;
+            return Some(id);
+        }
         if !self.messages[id].copies.iter().any(|(of, _)| *of == queue) {
             let target = &TARGETS[self.messages[id].target];
             self.accuse(format!(
@@ -326,7 +336,22 @@ impl Auditor {
             "session {session} settles message {id} of {}",
             QUEUES[queue].name
         ));
-        self.copy(id, queue).settle(session);
+        match self.source_of_dead_letter(id, queue) {
+            Some(source) => self.copy(id, source).was_settled = true,
+            None => self.copy(id, queue).settle(session),
+        }
+    }
+
+    /// A client rejects a message for good.
+    pub fn reject(&mut self, session: SessionId, queue: QueueIndex, id: MessageId) {
+        if QUEUES[queue].dead_letters.is_none() {
+            return self.settle(session, queue, id);
+        }
+        self.note(format_args!(
+            "session {session} rejects message {id} of {}",
+            QUEUES[queue].name
+        ));
+        self.copy(id, queue).reject(session);
     }
 
     /// A client gives a message back.
@@ -335,12 +360,17 @@ impl Auditor {
             "message {id} is given back to {}",
             QUEUES[queue].name
         ));
-        self.copy(id, queue).standing = Standing::Free;
+        if !takes_dead_letters(queue) {
+            self.copy(id, queue).standing = Standing::Free;
+        }
     }
 
     /// The owner of `queue` has answered a question sent after these were settled.
     pub fn take_settles(&mut self, queue: QueueIndex, settled: &[MessageId]) {
         self.events += 1;
+        if takes_dead_letters(queue) {
+            return;
+        }
         let (event, lane) = (self.events, QUEUES[queue].lane);
         if self.taken.len() <= lane {
             self.taken.resize_with(lane + 1, VecDeque::new);
@@ -354,8 +384,13 @@ impl Auditor {
         }
     }
 
-    /// A queue has so many messages ready, and nobody holds any.
+    /// A queue has so many messages ready, and nobody holds any. What has died need not be there any more, and nobody knows
+    /// how often it is where it went.
     pub fn count(&mut self, queue: QueueIndex, counted: usize) {
+        if takes_dead_letters(queue) {
+            return;
+        }
+        let dies = QUEUES[queue].dead_letters.is_some();
         let of_queue = || {
             self.messages
                 .iter()
@@ -364,7 +399,9 @@ impl Auditor {
         let of_queue = || of_queue().filter(|(_, (of, _))| *of == queue);
         let most = of_queue().filter(|(_, (_, copy))| copy.may_be_there()).count();
         let least = of_queue()
-            .filter(|(message, (_, copy))| message.must_be_in(queue, self.life) && !copy.was_settled)
+            .filter(|(message, (_, copy))| {
+                message.must_be_in(queue, self.life) && !copy.was_settled && !dies
+            })
             .count();
         if counted < least || counted > most {
             let name = QUEUES[queue].name;
@@ -391,8 +428,19 @@ impl Auditor {
         }
     }
 
-    /// The message that a content is, if it is as it was sent.
-    fn recognise(&mut self, letter: &Letter) -> Option<MessageId> {
+    /// The queue where a message died that came from `queue`, if dead letters come there.
+    fn source_of(&self, letter: &Letter, queue: QueueIndex) -> Option<QueueIndex> {
+        let id = letter.id().filter(|&id| id < self.messages.len())?;
+        self.source_of_dead_letter(id, queue)
+    }
+
+    fn source_of_dead_letter(&self, id: MessageId, queue: QueueIndex) -> Option<QueueIndex> {
+        let mut copies = self.messages[id].copies.iter();
+        copies.find_map(|&(source, _)| (QUEUES[source].dead_letters == Some(queue)).then_some(source))
+    }
+
+    /// The message that a content is, if it is as it was sent, or as it became when it died in `source`.
+    fn recognise(&mut self, letter: &Letter, source: Option<QueueIndex>) -> Option<MessageId> {
         let id = letter.id().filter(|&id| id < self.messages.len());
         let Some(id) = id else {
             self.accuse(format!("a message came that nobody published: {letter:?}"));
@@ -400,7 +448,12 @@ impl Auditor {
         };
         let message = &self.messages[id];
         let target: &Target = &TARGETS[message.target];
-        if !letter.is_as_sent(id, target, message.body_length, message.is_persistent) {
+        let (length, is_persistent) = (message.body_length, message.is_persistent);
+        let is_right = match source {
+            Some(source) => letter.is_dead_letter_of(source, id, length, is_persistent),
+            None => letter.is_as_sent(id, target, length, is_persistent),
+        };
+        if !is_right {
             self.accuse(format!(
                 "message {id} came otherwise than it was sent: {letter:?}"
             ));

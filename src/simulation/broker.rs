@@ -16,6 +16,7 @@ use crate::connection::{ServerIdentity, Tuning};
 use crate::model::ShardId;
 use crate::runtime::disk::{Faults, MemoryDisk};
 use crate::shard::mailbox::Batch;
+use crate::shard::queues::QueueSlot;
 use crate::shard::recover::{Dealt, OpenedLog, RecoveryOptions, deal};
 use crate::shard::settings::Settings;
 use crate::shard::{Beginning, Shard};
@@ -106,6 +107,13 @@ impl Broker {
     /// Whether nothing is under way in it.
     pub fn is_idle(&self) -> bool {
         self.cores.iter().all(Core::is_idle) && self.lanes.iter().flatten().all(VecDeque::is_empty)
+    }
+
+    /// Whether nothing in it dies or is on its way where dead letters go.
+    pub fn is_at_rest(&self) -> bool {
+        let dies = |queue: &QueueSlot| queue.settings.message_ttl.is_some() && queue.queue.live().count() > 0;
+        let is_at_rest = |core: &Core| !core.shard.has_transfers() && !core.shard.queues().iter().any(dies);
+        self.is_idle() && self.cores.iter().all(is_at_rest)
     }
 
     /// Opens the logs and begins another life. Returns how many messages were recovered.

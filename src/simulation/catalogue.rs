@@ -5,6 +5,9 @@
 //!   news      fanout ──────▶ fan-0, fan-1, fleeting-1
 //!   events    topic ───────▶ topic-0 (a.*), topic-1 (#.b)
 //!   colours   headers ─────▶ orders-0 (colour = red), orders-1 (colour = blue)
+//!   (default) ─────────────▶ retry-0 (time to live) ─────┐ dead letters
+//!                            short-1 (max-length) ───────┴─────────────▶ late-1
+//!                            judge-1 (what is rejected) ───────────────▶ late-0
 //! ```
 //!
 //! The number in a queue's name is the core it asks for with `x-lane`.
@@ -26,6 +29,12 @@ pub struct CatalogueQueue {
     pub is_durable: bool,
     /// Whether consumers may take from it without acks, so that what a broken connection carried is lost.
     pub is_lossy: bool,
+    /// The queue where its dead letters go.
+    pub dead_letters: Option<QueueIndex>,
+    /// How long a message may stay, in milliseconds.
+    pub message_ttl: Option<i32>,
+    /// How many messages may be ready.
+    pub max_length: Option<i32>,
 }
 
 const fn queue(name: &'static str, lane: usize, is_durable: bool, is_lossy: bool) -> CatalogueQueue {
@@ -34,11 +43,21 @@ const fn queue(name: &'static str, lane: usize, is_durable: bool, is_lossy: bool
         lane,
         is_durable,
         is_lossy,
+        dead_letters: None,
+        message_ttl: None,
+        max_length: None,
     }
 }
 
-/// The queues of every run.
-pub const QUEUES: [CatalogueQueue; 9] = [
+const fn dying(name: &'static str, lane: usize, dead_letters: QueueIndex) -> CatalogueQueue {
+    CatalogueQueue {
+        dead_letters: Some(dead_letters),
+        ..queue(name, lane, true, false)
+    }
+}
+
+/// The queues of every run; what dead letters reach comes last.
+pub const QUEUES: [CatalogueQueue; 14] = [
     queue("orders-0", 0, true, false),
     queue("orders-1", 1, true, false),
     queue("fan-0", 0, true, false),
@@ -48,7 +67,23 @@ pub const QUEUES: [CatalogueQueue; 9] = [
     queue("drip", 1, true, true),
     queue("fleeting-0", 0, false, true),
     queue("fleeting-1", 1, false, true),
+    CatalogueQueue {
+        message_ttl: Some(150),
+        ..dying("retry-0", 0, 13)
+    },
+    CatalogueQueue {
+        max_length: Some(5),
+        ..dying("short-1", 1, 13)
+    },
+    dying("judge-1", 1, 12),
+    queue("late-0", 0, true, false),
+    queue("late-1", 1, true, false),
 ];
+
+/// Whether dead letters come to this queue, and nothing else.
+pub fn takes_dead_letters(queue: QueueIndex) -> bool {
+    QUEUES.iter().any(|source| source.dead_letters == Some(queue))
+}
 
 /// The queue of this name.
 pub fn queue_named(name: &[u8]) -> Option<QueueIndex> {
@@ -85,7 +120,7 @@ const fn coloured(colour: &'static str, queues: &'static [QueueIndex]) -> Target
 }
 
 /// All targets.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 17] = [
     target("", "orders-0", &[0]),
     target("", "orders-1", &[1]),
     target("", "drip", &[6]),
@@ -100,6 +135,9 @@ pub const TARGETS: [Target; 14] = [
     coloured("red", &[0]),
     coloured("blue", &[1]),
     coloured("green", &[]),
+    target("", "retry-0", &[9]),
+    target("", "short-1", &[10]),
+    target("", "judge-1", &[11]),
 ];
 
 impl Target {
@@ -133,9 +171,7 @@ fn binding_of(queue: QueueIndex) -> Option<Binding> {
 /// Appends the declaration of a queue and its binding, in frames of `channel`; returns how many replies will come.
 pub fn declare_queue(channel: u16, queue: QueueIndex, out: &mut Vec<u8>) -> usize {
     let definition = &QUEUES[queue];
-    let arguments = FieldTable::builder()
-        .int("x-lane", definition.lane as i32)
-        .build();
+    let arguments = arguments_of(definition);
     let declare = QueueDeclare {
         queue: definition.name.as_bytes(),
         passive: false,
@@ -159,6 +195,22 @@ pub fn declare_queue(channel: u16, queue: QueueIndex, out: &mut Vec<u8>) -> usiz
     };
     Method::QueueBind(bind).encode(channel, out);
     2
+}
+
+fn arguments_of(queue: &CatalogueQueue) -> FieldTable {
+    let mut arguments = FieldTable::builder().int("x-lane", queue.lane as i32);
+    if let Some(milliseconds) = queue.message_ttl {
+        arguments = arguments.int("x-message-ttl", milliseconds);
+    }
+    if let Some(most) = queue.max_length {
+        arguments = arguments.int("x-max-length", most);
+    }
+    if let Some(target) = queue.dead_letters {
+        arguments = arguments
+            .string("x-dead-letter-exchange", "")
+            .string("x-dead-letter-routing-key", QUEUES[target].name);
+    }
+    arguments.build()
 }
 
 /// Appends the declarations of all exchanges; returns how many replies will come.
@@ -201,5 +253,9 @@ mod tests {
             assert!(!(target.is_routable() && target.is_unroutable()));
         }
         assert_eq!(queue_named(b"drip"), Some(6));
+        for (name, target) in [("retry-0", "late-1"), ("short-1", "late-1"), ("judge-1", "late-0")] {
+            let queue = queue_named(name.as_bytes()).expect("it is in the catalogue");
+            assert_eq!(QUEUES[queue].dead_letters, queue_named(target.as_bytes()), "{name}");
+        }
     }
 }

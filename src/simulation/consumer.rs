@@ -150,7 +150,9 @@ impl Consumer {
                     requeue: false,
                 }),
             }
-            self.note_settled(&ids, talk);
+            ids.iter()
+                .for_each(|&id| talk.auditor.reject(talk.session, self.queue, id));
+            self.settled.extend_from_slice(&ids);
         }
     }
 

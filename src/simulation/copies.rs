@@ -14,6 +14,9 @@
 //! after the ack on the same channel, it has taken the ack, and the tick that answered has written it: it survives a
 //! kill. And once a persistent publish to a durable queue of the same owner, sent after that answer, is confirmed, a
 //! sync has covered the ack: it survives a power loss.
+//!
+//! What is rejected and dead-lettered stays in its queue until the dead letter has arrived, so after any crash it may be
+//! there once more, or twice where it went.
 
 /// Who had a message delivered; a channel from its opening to its end.
 pub type SessionId = u32;
@@ -46,6 +49,8 @@ pub struct Copy {
     pub came_first: bool,
     /// Whether a client has ever settled it: then it need not be there any more.
     pub was_settled: bool,
+    /// Whether it was rejected and is on its way to where dead letters go.
+    pub is_dying: bool,
 }
 
 /// What a delivery means for the copy.
@@ -102,6 +107,13 @@ impl Copy {
     pub fn settle(&mut self, session: SessionId) {
         self.standing = Standing::Settled(session);
         self.was_settled = true;
+        self.is_dying = false;
+    }
+
+    /// The client rejects it, and it goes where its queue's dead letters go.
+    pub fn reject(&mut self, session: SessionId) {
+        self.standing = Standing::Settled(session);
+        self.is_dying = true;
     }
 
     /// The session's connection has broken: nobody knows what the broker heard.
@@ -133,7 +145,7 @@ impl Copy {
     pub fn survive(&mut self, keeps_written: bool) {
         self.standing = match self.standing {
             Standing::Durable => Standing::Durable,
-            Standing::Taken if keeps_written => Standing::Durable,
+            Standing::Taken if keeps_written && !self.is_dying => Standing::Durable,
             _ => Standing::Free,
         };
     }

@@ -2,7 +2,7 @@
 
 use super::actor::{Actor, Replies, Talk, Wish};
 use super::auditor::MessageId;
-use super::catalogue::{QUEUES, QueueIndex};
+use super::catalogue::{QUEUES, QueueIndex, takes_dead_letters};
 use super::copies::{Receipt, SessionId};
 use super::letter::Letter;
 use crate::model::FieldTableRef;
@@ -132,7 +132,9 @@ impl Actor for Drainer {
         self.last_tag = letter.tag;
         self.received.push(id);
         let publisher = talk.auditor.publisher_of(id);
-        if let Some(last) = self.last_of.insert(publisher, id).filter(|&last| last > id) {
+        let is_ordered = !takes_dead_letters(self.queue);
+        let last = self.last_of.insert(publisher, id);
+        if let Some(last) = last.filter(|&last| is_ordered && last > id) {
             let name = QUEUES[self.queue].name;
             talk.auditor.accuse(format!(
                 "message {id} stood behind {last} of the same channel in {name}"

@@ -48,7 +48,7 @@ impl Getter {
                     delivery_tag,
                     requeue: false,
                 });
-                talk.auditor.settle(talk.session, queue, id);
+                talk.auditor.reject(talk.session, queue, id);
             }
             _ => {
                 talk.say(BasicAck {

@@ -1,10 +1,11 @@
 //! `Letter`: a message as a client sends and receives it; its id travels as the property `message-id`, and its body
 //! follows from the id.
 
-use super::catalogue::{Target, colour_table};
+use super::catalogue::{QUEUES, QueueIndex, Target, colour_table};
 use crate::protocol::content::encode_content;
 use crate::protocol::method::{BasicPublish, Method};
 use crate::protocol::properties::{PERSISTENT, Properties, PropertiesBuilder};
+use crate::queue::dead_letter::has_died;
 
 /// A message that came to a client.
 #[derive(Clone, Default)]
@@ -48,12 +49,35 @@ impl Letter {
         self.exchange == target.exchange.as_bytes()
             && self.routing_key == target.routing_key.as_bytes()
             && self.properties == properties_of(id, target, is_persistent)
-            && self.body.len() == body_length
-            && self
-                .body
-                .iter()
-                .enumerate()
-                .all(|(at, &byte)| byte == body_byte(id, at))
+            && self.has_body_of(id, body_length)
+    }
+
+    /// Whether it is what message `id` becomes when it dies in `source`.
+    pub fn is_dead_letter_of(
+        &self,
+        source: QueueIndex,
+        id: usize,
+        body_length: usize,
+        is_persistent: bool,
+    ) -> bool {
+        let Some(target) = QUEUES[source].dead_letters else {
+            return false;
+        };
+        let properties = Properties::new_checked(&self.properties).ok();
+        let tells_of_death = properties.is_some_and(|properties| {
+            let headers = properties.headers();
+            properties.is_persistent() == is_persistent
+                && headers.is_some_and(|headers| has_died(headers, Some(QUEUES[source].name.as_bytes())))
+        });
+        tells_of_death
+            && self.exchange.is_empty()
+            && self.routing_key == QUEUES[target].name.as_bytes()
+            && self.has_body_of(id, body_length)
+    }
+
+    fn has_body_of(&self, id: usize, length: usize) -> bool {
+        let mut bytes = self.body.iter().enumerate();
+        self.body.len() == length && bytes.all(|(at, &byte)| byte == body_byte(id, at))
     }
 }
 

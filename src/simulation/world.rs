@@ -266,6 +266,10 @@ impl World {
         if !self.broker.is_up() || self.is_draining {
             return self.scheduler.arrange_connect(client);
         }
+        // Who empties the queues finds all that has died where it went.
+        if matches!(self.phase, Phase::Emptying(_)) && !self.broker.is_at_rest() {
+            return self.scheduler.arrange_connect(client);
+        }
         let core = self.scheduler.dice.below(CORES as u64) as usize;
         let room = *self.scheduler.dice.pick(&[1_000, 20_000, 200_000]);
         let link = self.scheduler.network.open(client, core, room);
