@@ -7,6 +7,7 @@
 //! - Confirms ascend and cover only what was published; basic.return comes before the ack, for just those messages
 //!   that are mandatory and find no queue.
 //! - Every content arrives as it was sent, in a queue that its route reaches.
+//! - What was not committed comes to nobody; what was is there like any other message.
 //! - What dies in a queue with a dead letter exchange is found where that leads, once or, after a crash, more than once.
 
 use super::catalogue::{CatalogueQueue, QUEUES, QueueIndex, TARGETS, Target, takes_dead_letters};
@@ -35,6 +36,8 @@ struct Published {
     is_mandatory: bool,
     is_confirmed: bool,
     is_returned: bool,
+    /// Whether it is in a transaction that was not committed: nobody may get it.
+    is_unsaid: bool,
     copies: Vec<(QueueIndex, Copy)>,
 }
 
@@ -183,6 +186,7 @@ impl Auditor {
             is_mandatory: publishing.is_mandatory,
             is_confirmed: false,
             is_returned: false,
+            is_unsaid: false,
             copies: queues.iter().map(|&queue| (queue, Copy::default())).collect(),
         });
         self.sessions[session as usize].published.push(id);
@@ -192,10 +196,44 @@ impl Auditor {
         id
     }
 
+    /// A message is sent that counts when it is committed; returns its id.
+    pub fn publish_unsaid(&mut self, session: SessionId, publishing: Publishing) -> MessageId {
+        let id = self.publish(session, publishing);
+        self.messages[id].is_unsaid = true;
+        id
+    }
+
+    /// A client commits: what it sent may be there from now on.
+    pub fn begin_commit(&mut self, session: SessionId) {
+        self.note(format_args!("session {session} commits"));
+        for &id in self.unconfirmed_of(session).to_vec().iter() {
+            self.messages[id].is_unsaid = false;
+        }
+    }
+
+    /// The broker has committed: what the client sent is as safe as if it had been confirmed.
+    pub fn end_commit(&mut self, session: SessionId) {
+        let count = self.sessions[session as usize].published.len();
+        if self.unconfirmed(session) > 0 {
+            self.confirm(session, count as u64, true);
+        }
+    }
+
+    /// A client takes back what it sent and has not committed.
+    pub fn roll_back(&mut self, session: SessionId) {
+        self.note(format_args!("session {session} rolls back"));
+        let session = &mut self.sessions[session as usize];
+        session.published.truncate(session.confirmed);
+    }
+
+    fn unconfirmed_of(&self, session: SessionId) -> &[MessageId] {
+        let session = &self.sessions[session as usize];
+        &session.published[session.confirmed..]
+    }
+
     /// Publishes of the session without a confirm.
     pub fn unconfirmed(&self, session: SessionId) -> usize {
-        let session = &self.sessions[session as usize];
-        session.published.len() - session.confirmed
+        self.unconfirmed_of(session).len()
     }
 
     /// The broker confirms.
@@ -399,9 +437,7 @@ impl Auditor {
         let of_queue = || of_queue().filter(|(_, (of, _))| *of == queue);
         let most = of_queue().filter(|(_, (_, copy))| copy.may_be_there()).count();
         let least = of_queue()
-            .filter(|(message, (_, copy))| {
-                message.must_be_in(queue, self.life) && !copy.was_settled && !dies
-            })
+            .filter(|(message, (_, copy))| message.must_be_in(queue, self.life) && !copy.was_settled && !dies)
             .count();
         if counted < least || counted > most {
             let name = QUEUES[queue].name;
@@ -447,6 +483,12 @@ impl Auditor {
             return None;
         };
         let message = &self.messages[id];
+        if message.is_unsaid {
+            self.accuse(format!(
+                "message {id} came though it was not committed: {letter:?}"
+            ));
+            return None;
+        }
         let target: &Target = &TARGETS[message.target];
         let (length, is_persistent) = (message.body_length, message.is_persistent);
         let is_right = match source {

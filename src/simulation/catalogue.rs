@@ -253,9 +253,17 @@ mod tests {
             assert!(!(target.is_routable() && target.is_unroutable()));
         }
         assert_eq!(queue_named(b"drip"), Some(6));
-        for (name, target) in [("retry-0", "late-1"), ("short-1", "late-1"), ("judge-1", "late-0")] {
+        for (name, target) in [
+            ("retry-0", "late-1"),
+            ("short-1", "late-1"),
+            ("judge-1", "late-0"),
+        ] {
             let queue = queue_named(name.as_bytes()).expect("it is in the catalogue");
-            assert_eq!(QUEUES[queue].dead_letters, queue_named(target.as_bytes()), "{name}");
+            assert_eq!(
+                QUEUES[queue].dead_letters,
+                queue_named(target.as_bytes()),
+                "{name}"
+            );
         }
     }
 }

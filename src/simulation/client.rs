@@ -17,6 +17,8 @@ pub enum Role {
     Found,
     /// Publishes, in this manner.
     Publish(Manner),
+    /// Publishes in transactions.
+    Commit,
     /// Consumes from a queue.
     Consume(QueueIndex),
     /// Consumes from many queues with a prefetch for all.

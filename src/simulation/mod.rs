@@ -4,7 +4,7 @@
 //!   World ─┬─ Scheduler   what happens next: schedule, network, dice, trace
 //!          ├─ Broker      two Cores around real `Shard`s, lanes, a MemoryDisk each; dies, and starts by real recovery
 //!          ├─ Scene       what this run is about: its limits, and its cast of
-//!          ├─ Clients     real bytes: Seat ─ Actor: Publisher Consumer Sharer Getter Flooder, Declarer Rival Tenant,
+//!          ├─ Clients     real bytes: Seat ─ Actor: Publisher Committer Consumer Sharer Getter Flooder, Declarer Rival Tenant,
 //!          │              Founder Sweeper Drainer
 //!          └─ Auditor     what was promised: published, confirmed, delivered, settled, by message and queue
 //!                         and Bounds, what a core may hold meanwhile
@@ -22,6 +22,7 @@ pub mod bounds;
 pub mod broker;
 pub mod catalogue;
 pub mod client;
+pub mod committer;
 pub mod consumer;
 pub mod copies;
 pub mod core;

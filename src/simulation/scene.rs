@@ -118,6 +118,9 @@ fn ordinary_cast(dice: &mut Dice) -> Vec<Vec<Role>> {
     if dice.chance(50) {
         clients.push(vec![Role::Declare]);
     }
+    for _ in 0..dice.below(3) {
+        clients.push(vec![Role::Commit]);
+    }
     for _ in 0..dice.between(3..=9) {
         clients.push(vec![Role::Consume(dice.below(QUEUES.len() as u64) as usize)]);
     }

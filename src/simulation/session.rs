@@ -4,6 +4,7 @@
 use super::actor::Actor;
 use super::auditor::Auditor;
 use super::client::Role;
+use super::committer::Committer;
 use super::consumer::Consumer;
 use super::declarer::Declarer;
 use super::drainer::Drainer;
@@ -337,6 +338,7 @@ fn actor(role: Role, client: usize, scheduler: &mut Scheduler) -> Box<dyn Actor>
     match role {
         Role::Found => Box::new(Founder::default()),
         Role::Publish(manner) => Box::new(Publisher::new(manner, scheduler.dice.below(1 << 16) as usize)),
+        Role::Commit => Box::new(Committer::new(scheduler.dice.below(1 << 16) as usize)),
         Role::Consume(queue) => Box::new(Consumer::new(queue)),
         Role::Share => Box::new(Sharer::default()),
         Role::Rent => Box::new(Tenant::default()),

@@ -371,6 +371,10 @@ fn what_comes_before_recover_ok_was_returned_to_its_queue() {
     cores.send(client, &bytes);
     assert_eq!(
         cores.read(client),
-        ["basic.recover-ok", "basic.deliver 2 second", "basic.deliver 3 again first"]
+        [
+            "basic.recover-ok",
+            "basic.deliver 2 second",
+            "basic.deliver 3 again first"
+        ]
     );
 }
