@@ -32,10 +32,6 @@ const IMPORTS: &[(&str, &str)] = &[
         "model metrics config runtime protocol topology auth net channel connection routing queue definitions storage",
     ),
     (
-        "management",
-        "model metrics config runtime protocol topology auth net channel connection routing queue definitions storage shard",
-    ),
-    (
         "simulation",
         "model metrics config runtime protocol topology auth net channel connection routing queue definitions storage shard",
     ),
@@ -43,7 +39,7 @@ const IMPORTS: &[(&str, &str)] = &[
     (
         "cli",
         "model metrics config runtime protocol topology auth net channel connection routing queue definitions storage shard \
-         management simulation perf",
+         simulation perf",
     ),
     // Files beside the folders.
     ("main.rs", "cli"),

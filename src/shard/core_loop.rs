@@ -1,4 +1,4 @@
-//! The loop of a core: the place in this folder that awaits. It turns what tasks posted, and what rings and helpers hold,
+//! The loop of a core: what of it awaits, but for its start. It turns what tasks posted, and what rings and helpers hold,
 //! into events, ticks the shard, and does what the tick left to be done.
 //!
 //! ```text
