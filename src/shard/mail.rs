@@ -10,14 +10,14 @@ impl Shard {
     /// A batch came.
     pub(super) fn take_mail(&mut self, from: ShardId, batch: Batch) {
         self.counters.batches_forwarded_in += 1;
-        let has_granted_credit = self.mailbox.receive(from, &batch);
+        let credit = batch.credit;
         if self.early_mail.iter().any(|(sender, _)| *sender == from) {
             self.early_mail.push((from, batch));
         } else {
             self.take_messages(from, batch);
         }
-        // The batch may say of a consumer that it takes no more; what waited for credit goes on behind that.
-        if has_granted_credit {
+        // The batch may say of a consumer that it takes no more: its credit counts behind that, whoever waits for it.
+        if self.mailbox.receive(from, credit) {
             self.resume_publishers();
             self.resume_queues();
         }

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! **Credit.** Publishes and deliveries are counted in bytes until the receiver says it has taken them
-//! ([`Batch::accepted_bytes`], which rides on whatever goes the other way). At the limit a core stops reading the
+//! ([`Credit::accepted_bytes`], which rides on whatever goes the other way). At the limit a core stops reading the
 //! sockets that want the other core, and stops delivering from queues whose next consumer is there; settles, cancels,
 //! answers and confirms need no credit, being bounded by what was granted before. Batches that find
 //! their ring full wait in [`core_loop`](super::core_loop): nothing is dropped.
@@ -376,6 +376,13 @@ pub struct Batch {
     pub bytes: Vec<u8>,
     /// Places they refer to.
     pub places: Vec<Place>,
+    /// What it says of credit.
+    pub credit: Credit,
+}
+
+/// What a batch says of credit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Credit {
     /// Bytes of publishes and deliveries that the sender has taken from the receiver since it last said so.
     pub accepted_bytes: u64,
     /// Bytes of publishes and deliveries in this batch.
@@ -385,7 +392,7 @@ pub struct Batch {
 impl Batch {
     /// Whether there is anything to say.
     pub fn is_empty(&self) -> bool {
-        self.messages.is_empty() && self.accepted_bytes == 0
+        self.messages.is_empty() && self.credit.accepted_bytes == 0
     }
 }
 
@@ -449,21 +456,21 @@ impl Mailbox {
     pub fn spend_credit(&mut self, to: ShardId, bytes: u64) {
         let lane = &mut self.lanes[usize::from(to.0)];
         lane.unaccepted_bytes += bytes;
-        lane.batch.credited_bytes += bytes;
+        lane.batch.credit.credited_bytes += bytes;
     }
 
     /// A batch came from `from`: its credit comes back, and what it carries will be accepted when this tick ends.
     /// Returns whether `from` has credit again that had none.
-    pub fn receive(&mut self, from: ShardId, batch: &Batch) -> bool {
+    pub fn receive(&mut self, from: ShardId, credit: Credit) -> bool {
         let limit = self.credit_bytes;
         let lane = &mut self.lanes[usize::from(from.0)];
         let was_out = lane.unaccepted_bytes >= limit;
         debug_assert!(
-            lane.unaccepted_bytes >= batch.accepted_bytes,
+            lane.unaccepted_bytes >= credit.accepted_bytes,
             "only what was sent is accepted"
         );
-        lane.unaccepted_bytes -= batch.accepted_bytes;
-        lane.batch.accepted_bytes += batch.credited_bytes;
+        lane.unaccepted_bytes -= credit.accepted_bytes;
+        lane.batch.credit.accepted_bytes += credit.credited_bytes;
         was_out && lane.unaccepted_bytes < limit
     }
 
@@ -549,10 +556,10 @@ mod tests {
         let mut batches = Vec::new();
         mailbox_a.send(b, ShardMessage::Applied { number: 1 });
         mailbox_a.take_batches(&mut batches);
-        assert!(!mailbox_b.receive(a, &batches[0].1));
+        assert!(!mailbox_b.receive(a, batches[0].1.credit));
         batches.clear();
         mailbox_b.take_batches(&mut batches);
-        assert!(mailbox_a.receive(b, &batches[0].1), "credit is back");
+        assert!(mailbox_a.receive(b, batches[0].1.credit), "credit is back");
         assert!(mailbox_a.has_credit(b));
     }
 

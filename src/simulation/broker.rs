@@ -109,11 +109,11 @@ impl Broker {
         self.cores.iter().all(Core::is_idle) && self.lanes.iter().flatten().all(VecDeque::is_empty)
     }
 
-    /// Whether nothing in it dies or is on its way where dead letters go.
-    pub fn is_at_rest(&self) -> bool {
+    /// Whether something in it will die, or is on its way where dead letters go.
+    pub fn has_dying(&self) -> bool {
         let dies = |queue: &QueueSlot| queue.settings.message_ttl.is_some() && queue.queue.live().count() > 0;
-        let is_at_rest = |core: &Core| !core.shard.has_transfers() && !core.shard.queues().iter().any(dies);
-        self.is_idle() && self.cores.iter().all(is_at_rest)
+        let mut cores = self.cores.iter();
+        cores.any(|core| core.shard.has_transfers() || core.shard.queues().iter().any(dies))
     }
 
     /// Opens the logs and begins another life. Returns how many messages were recovered.

@@ -139,7 +139,7 @@ impl Core {
         let count = batch.messages.len();
         scheduler.say(format_args!(
             "core {} gets a batch of {count} from core {from}: {} bytes accepted, {} to accept",
-            self.index, batch.accepted_bytes, batch.credited_bytes
+            self.index, batch.credit.accepted_bytes, batch.credit.credited_bytes
         ));
         let from = ShardId(from as u16);
         self.post(Posted::Event(Event::Mail { from, batch }), scheduler);

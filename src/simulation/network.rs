@@ -115,7 +115,12 @@ impl Network {
         self.links.remove(&id);
     }
 
-    /// Whether there is no connection.
+    /// How many connections there are.
+    pub fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.links.is_empty()
     }

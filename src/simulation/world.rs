@@ -219,10 +219,11 @@ impl World {
         (&mut self.clients, outside)
     }
 
-    /// The founder and whoever empties the queues go as soon as they are done; the sweeper when all others have gone.
+    /// The founder and whoever empties the queues go as soon as they are done; the sweeper when all others have gone, also from
+    /// the broker's sight, and no dead letter will come.
     fn is_winding_down(&self, client: usize) -> bool {
-        let is_alone = || self.clients.iter().filter(|client| client.is_connected()).count() == 1;
-        self.phase != Phase::Working && (!self.clients[client].plays(Role::Sweep) || is_alone())
+        let is_last = || self.scheduler.network.len() == 1 && !self.broker.has_dying();
+        self.phase != Phase::Working && (!self.clients[client].plays(Role::Sweep) || is_last())
     }
 
     fn may_vanish(&mut self, client: usize) -> bool {
@@ -267,7 +268,8 @@ impl World {
             return self.scheduler.arrange_connect(client);
         }
         // Who empties the queues finds all that has died where it went.
-        if matches!(self.phase, Phase::Emptying(_)) && !self.broker.is_at_rest() {
+        let is_at_rest = self.broker.is_idle() && !self.broker.has_dying();
+        if matches!(self.phase, Phase::Emptying(_)) && !is_at_rest {
             return self.scheduler.arrange_connect(client);
         }
         let core = self.scheduler.dice.below(CORES as u64) as usize;
