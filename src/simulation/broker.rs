@@ -109,6 +109,11 @@ impl Broker {
         self.cores.iter().all(Core::is_idle) && self.lanes.iter().flatten().all(VecDeque::is_empty)
     }
 
+    /// Whether a sync has failed in this life: a kill may then take what was written, like a power cut.
+    pub fn has_failed_sync(&self) -> bool {
+        self.disks.iter().any(MemoryDisk::has_failed_sync)
+    }
+
     /// Whether something in it will die, or is on its way where dead letters go.
     pub fn has_dying(&self) -> bool {
         let dies = |queue: &QueueSlot| queue.settings.message_ttl.is_some() && queue.queue.live().count() > 0;

@@ -305,6 +305,7 @@ impl World {
             (death, _) => death,
         };
         self.scheduler.say(format_args!("the broker dies: {death:?}"));
+        let keeps_written = death != Death::PowerLoss && !self.broker.has_failed_sync();
         if let Err(error) = self.broker.die(death, &mut self.scheduler) {
             self.scheduler.say(format_args!("the stop is none: {error}"));
             return self.die(Death::PowerLoss);
@@ -315,7 +316,7 @@ impl World {
             self.clients[link.client].break_off(&mut self.auditor);
             self.reconnect(link.client);
         }
-        self.auditor.end_life(death != Death::PowerLoss);
+        self.auditor.end_life(keeps_written);
         self.scheduler.arrange_restart();
     }
 

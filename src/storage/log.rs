@@ -97,6 +97,7 @@ pub(super) struct WritePlace {
 pub struct SyncRequest {
     through: Lsn,
     syncers: Vec<Arc<dyn Syncer>>,
+    disk: Box<dyn Disk>,
 }
 
 impl SyncRequest {
@@ -105,12 +106,14 @@ impl SyncRequest {
         self.through
     }
 
-    /// Syncs the files that were written, and the directory if names changed.
+    /// Syncs the files that were written, and the directory if names changed. That this failed is noted at once for the next
+    /// life: the process may be killed before anybody hears of it.
     ///
     /// # Errors
     /// Whatever the system says; never to be tried again.
     pub fn run(&self) -> io::Result<()> {
-        self.syncers.iter().try_for_each(|syncer| syncer.sync())
+        let synced = self.syncers.iter().try_for_each(|syncer| syncer.sync());
+        synced.inspect_err(|_| note_failure(&*self.disk))
     }
 }
 
@@ -343,6 +346,7 @@ impl Log {
         Some(SyncRequest {
             through: self.flushed,
             syncers,
+            disk: self.disk.share(),
         })
     }
 

@@ -371,6 +371,26 @@ fn what_a_failed_sync_lost_is_not_taken_for_durable_by_the_next_life() {
 }
 
 #[test]
+fn a_sync_that_failed_is_known_to_the_next_life_though_the_process_never_heard_of_it() {
+    let mut world = World::new();
+    world.publish(1, 1);
+    settle_down(&mut world);
+    let durable = world.log.durable_lsn();
+    world.publish(1, 2);
+    world.flush();
+    world.disk.set_faults(Faults {
+        syncs_left: Some(0),
+        ..Faults::default()
+    });
+    assert!(world.log.sync_request().unwrap().run().is_err());
+    world.disk = world.disk.kill();
+    world.reopen(durable);
+    assert_eq!(world.held.len(), 1);
+    world.cut_power(1);
+    assert_eq!(world.held.len(), 1);
+}
+
+#[test]
 fn a_sync_here_covers_what_a_sync_under_way_was_to_make_durable() {
     let mut world = World::new();
     world.publish(1, 1);

@@ -110,6 +110,12 @@ impl MemoryDisk {
         }
     }
 
+    /// Whether a sync has failed in this life: what it was to make durable is gone, though memory still has it.
+    pub fn has_failed_sync(&self) -> bool {
+        let state = self.shared.lock().expect("no holder panics");
+        !state.failed_syncs.is_empty()
+    }
+
     /// Says what shall go wrong from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.shared.lock().expect("no holder panics").faults = faults;
