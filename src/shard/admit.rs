@@ -11,6 +11,7 @@
 
 use super::Shard;
 use super::forward::{counted, is_large};
+use super::mailbox::Publisher;
 use super::publish::Run;
 use super::queues::{NO_SLOT, QueueSlot};
 use super::transfer::Cause;
@@ -107,8 +108,7 @@ impl Shard {
         }
         let publisher = run.publisher_of(at);
         for (&slot, sequence) in durable.iter().zip(sequences) {
-            self.take_in(slot, sequence, wishes);
-            self.pass_on(slot, sequence, publisher);
+            self.take_in(slot, sequence, wishes, publisher);
         }
         // A large message is held once for all.
         let is_worth_it = run.shared.is_none() && transient.len() > 1 && is_large(&run.places[at]);
@@ -116,8 +116,7 @@ impl Shard {
         for &slot in transient {
             let shared = run.shared.or(made);
             let sequence = self.store_transient(slot, run.content(at), shared, wishes.priority);
-            self.take_in(slot, sequence, wishes);
-            self.pass_on(slot, sequence, publisher);
+            self.take_in(slot, sequence, wishes, publisher);
         }
         if let Some(held_meanwhile) = made {
             self.shared.remove(held_meanwhile);
@@ -149,10 +148,17 @@ impl Shard {
         (!queue.would_overflow(body_bytes)).then_some(is_durable)
     }
 
-    /// A message has its place: notes when it runs out, and lets go what is too much.
-    fn take_in(&mut self, queue_slot: u32, sequence: QueueSequence, wishes: Wishes) {
+    /// A message has its place: notes when it runs out, and lets go what is too much, or what only passes through.
+    fn take_in(
+        &mut self,
+        queue_slot: u32,
+        sequence: QueueSequence,
+        wishes: Wishes,
+        publisher: Option<Publisher>,
+    ) {
         self.set_deadline(queue_slot, sequence, wishes, self.unix_milliseconds);
         self.keep_limits(queue_slot);
+        self.pass_on(queue_slot, sequence, publisher);
         if wishes.expiration == Some(0) || self.message_ttl(queue_slot) == Some(0) {
             self.deliver_while(queue_slot, |queue| queue.queue.deadline(sequence).is_some());
             self.expire_if_due(queue_slot, sequence);

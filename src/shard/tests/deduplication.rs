@@ -15,19 +15,19 @@ fn deduplicating() -> FieldTableBuilder {
 
 /// A persistent message with this value, to a queue of `exchange`.
 fn message(exchange: &str, key: &str, value: Option<&str>, body: &str) -> Vec<u8> {
-    publish_asking((exchange, key), value, body, false)
+    publish_asking((exchange, key), value, body, (false, None))
 }
 
 /// The same, which is to come back if it reaches no queue.
 fn mandatory(exchange: &str, key: &str, value: Option<&str>, body: &str) -> Vec<u8> {
-    publish_asking((exchange, key), value, body, true)
+    publish_asking((exchange, key), value, body, (true, None))
 }
 
 fn publish_asking(
     (exchange, key): (&str, &str),
     value: Option<&str>,
     body: &str,
-    mandatory: bool,
+    (mandatory, expiration): (bool, Option<&str>),
 ) -> Vec<u8> {
     let headers = value.map(|value| {
         FieldTable::builder()
@@ -38,6 +38,7 @@ fn publish_asking(
     PropertiesBuilder {
         headers: headers.as_ref().map(FieldTable::as_ref),
         delivery_mode: Some(2),
+        expiration: expiration.map(str::as_bytes),
         ..Default::default()
     }
     .encode(&mut properties);
@@ -352,6 +353,7 @@ fn declare_full_queue(cores: &mut Cores, client: ConnectionId, lane: i32) {
 fn what_a_queue_behind_an_exchange_refuses_is_nacked_and_may_come_again() {
     for (core, lane) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
         let mut cores = Cores::new(2);
+        cores.pass_time(1_700_000_000_000);
         let client = cores.connect(core);
         declare_full_queue(&mut cores, client, lane);
         cores.call(client, ConfirmSelect { nowait: false });
@@ -360,9 +362,12 @@ fn what_a_queue_behind_an_exchange_refuses_is_nacked_and_may_come_again() {
             cores.send(client, &message("x", "q", Some(value), value));
         }
         assert_eq!(cores.read(client), ["basic.ack 1", "basic.nack", "basic.ack 3"]);
+        let expiring = publish_asking(("x", "q"), Some("3"), "3", (false, Some("0")));
+        cores.send(client, &expiring);
+        assert_eq!(cores.read(client), ["basic.nack"]);
         assert_eq!(cores.get_all(client, "q"), ["1"]);
         cores.send(client, &message("x", "q", Some("2"), "2"));
-        assert_eq!(cores.read(client), ["basic.ack 4"]);
+        assert_eq!(cores.read(client), ["basic.ack 5"]);
         assert_eq!(
             cores.get_all(client, "q"),
             ["2"],
